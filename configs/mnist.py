@@ -1,0 +1,49 @@
+"""The paper's binarised MNIST (Table 3): 64 steps, attention for reading and for writing.
+
+    python train.py --config=configs/mnist.py
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0  # of the weights, the noise, the order of the images and the evaluation
+    config.kind = "draw"  # which model draw_jax/build.py builds
+
+    config.data = ConfigDict()
+    config.data.name = "binarized_mnist"  # or mnist, digits, any folder prepared by TFDS
+    config.data.data_dir = ""  # where prepared sets lie; "" = $TFDS_DATA_DIR, ~/tensorflow_datasets
+    config.data.manual_dir = ""  # original files, taken in place of a download; "" = none
+    config.data.binarization = "fixed"  # fixed = the set's own, dynamic = at each draw, none
+
+    config.model = ConfigDict()
+    config.model.image_shape = (28, 28, 1)  # height, width, channels
+    config.model.time_steps = 64  # T
+    config.model.enc_size = 256  # LSTM units
+    config.model.dec_size = 256  # LSTM units
+    config.model.latent_size = 100  # Z, dimensions of z_t
+    config.model.read_size = 2  # N of the read window; 0 = no attention
+    config.model.write_size = 5  # N of the write window; 0 = no attention
+    config.model.read_delta = 0.2  # first read window: stride, 1 = covers the image
+    config.model.read_sigma = 2.0  # first read window: standard deviation of a filter, pixels
+    config.model.write_delta = 0.25  # first write window: stride, 1 = covers the image
+    config.model.write_sigma = 0.8  # first write window: standard deviation of a filter, pixels
+    config.model.canvas_bias = -2.0  # first value of the learned c_0: logit of the mean pixel
+    config.model.dtype = "float32"  # of the matrix products' operands: float32 or bfloat16
+
+    config.train = ConfigDict()
+    config.train.batch_size = 100  # images per update, over all devices
+    config.train.num_steps = 5_000  # updates
+    config.train.learning_rate = 3e-3  # Adam's, after the warm-up
+    config.train.warmup_steps = 200  # updates of linear rise from 0
+    config.train.decay_steps = 5_000  # updates until a cosine has fallen to its end; 0 = constant
+    config.train.final_learning_rate = 0.02  # the cosine's end, as a fraction of learning_rate
+    config.train.clip_norm = 5.0  # of the gradient over all weights; 0 = no clipping
+    config.train.average_decay = 0.999  # moving average of the weights for use; 0 = none
+    config.train.log_every = 10  # updates between training lines
+    config.train.eval_every = 500  # updates between validation, samples and a ranked checkpoint
+    config.train.checkpoint_every = 100  # updates between checkpoints
+    config.train.keep_checkpoints = 2  # newest ones kept, besides the best on validation
+    config.train.init_from = ""  # run or shipped weights to start from; --init_from sets it
+    return config

@@ -1,0 +1,32 @@
+"""From a configuration to its model."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from draw_jax.model import Draw
+
+
+def build(config: ConfigDict) -> Draw:
+    """Returns the model that a configuration describes.
+
+    Args:
+        config: a whole configuration; `kind` and `model` are used.
+
+    Raises:
+        ValueError: if `kind` is unknown, or a field of `model` is unknown, missing or out of range.
+    """
+    if config.kind == "draw":
+        try:
+            return Draw(**config.model.to_dict())
+        except TypeError as error:  # the wording of Python's call check, less its prefix
+            raise ValueError(f"config.model: {str(error).split('() ')[-1]}") from None
+    raise ValueError(f"config.kind: expected 'draw', got {config.kind!r}")
+
+
+def initial_variables(model: Draw, key: jax.Array) -> Any:
+    """Returns {"params": ...} as initialised from a key; small inputs, jit or eval_shape it."""
+    x = jnp.zeros((1, *model.image_shape))
+    return model.init(key, x, jnp.zeros((1, 1, model.latent_size)))

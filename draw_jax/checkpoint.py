@@ -1,0 +1,299 @@
+"""Checkpoints that never give back wrong numbers: save, verify, restore, fall back, load.
+
+Orbax writes them, asynchronously and one complete step at a time. Beside the arrays stands a
+SHA-256 of every leaf, since a flipped byte would else be restored without a word.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+from orbax.checkpoint import checkpoint_managers
+
+from draw_jax import build
+
+Leaves = dict[str, np.ndarray]  # a tree as {"path.to.leaf": array}
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is missing, damaged or of another model; the message says what to do."""
+
+
+class Checkpoints:
+    """The checkpoints of one run: the newest few and the best on validation.
+
+    Args:
+        directory: where they lie; made if missing.
+        keep: how many of the newest to keep, >= 1. The best on validation is kept besides.
+    """
+
+    def __init__(self, directory: Path, keep: int):
+        policy = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(keep),
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: metrics["loss"],
+                    reverse=True,  # lower is better
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        self._damaged = directory.parent / "damaged"
+        self._manager = ocp.CheckpointManager(
+            directory.resolve(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy,
+                cleanup_tmp_directories=True,  # what a kill while saving left behind
+            ),
+        )
+
+    def save(self, step: int, items: dict[str, Any], loss: float | None) -> None:
+        """Starts writing a checkpoint; returns once the arrays are copied.
+
+        Args:
+            step: updates done; an older checkpoint of the same step is replaced.
+            items: trees of arrays by name, each to be restored on its own.
+            loss: on validation; None where it was not measured.
+        """
+        leaves = {name: _flatten(tree) for name, tree in items.items()}
+        digests = {name: {k: _digest(v) for k, v in tree.items()} for name, tree in leaves.items()}
+        if step in self._manager.all_steps():
+            self._manager.delete(step)
+        saves: dict[str, Any] = {name: ocp.args.PyTreeSave(tree) for name, tree in leaves.items()}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(digests=ocp.args.JsonSave(digests), **saves),
+            metrics=None if loss is None else {"loss": loss},
+            force=True,
+        )
+
+    def restore_newest(self, templates: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+        """Returns (step, trees) of the newest undamaged checkpoint, None if there is none at all.
+
+        A damaged one is reported, moved aside to `damaged/` in the run directory, and the one
+        before it taken.
+
+        Args:
+            templates: trees by item name that give the structure, shapes and dtypes.
+
+        Raises:
+            CheckpointError: if every checkpoint is damaged, or holds arrays of another model.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                leaves = _restore(self._manager, step, list(templates))
+            except CheckpointError as error:
+                target = self._damaged / f"{step}"
+                shutil.rmtree(target, ignore_errors=True)
+                target.parent.mkdir(exist_ok=True)
+                shutil.move(Path(self._manager.directory) / str(step), target)
+                self._manager.reload()
+                print(f"{error}; moved to {target}, trying the one before it", flush=True)
+                continue
+            return step, {
+                name: _unflatten(leaves[name], template, f"checkpoint {step}, {name}")
+                for name, template in templates.items()
+            }
+        if steps:
+            raise CheckpointError(
+                f"every checkpoint of this run is damaged; they lie in {self._damaged}; "
+                "to start anew, give another --workdir"
+            )
+        return None
+
+    def close(self) -> None:
+        """Waits until everything is on disk; raises what went wrong there."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def load(run: str | os.PathLike[str], step: int | None = None) -> tuple[ConfigDict, Any, Any]:
+    """Returns (config, model, variables) of a run or of shipped weights, ready for use.
+
+    The averaged weights are taken where the run keeps them; no optimiser state is read.
+
+    Args:
+        run: a run directory, else the name of shipped weights.
+        step: which checkpoint; None = the best on validation, else the newest.
+
+    Returns:
+        The configuration (locked), the model that it builds, and {"params": ...}.
+
+    Raises:
+        CheckpointError: if there is no such run, checkpoint or shipped weights, if the checkpoint
+            is damaged, or if it does not fit the run's configuration.
+    """
+    path = Path(run)
+    shipped = resources.files("draw_jax") / "pretrained" / str(run)
+    if (path / "config.json").is_file():
+        config = read_config(path)
+        leaves = _load_run(path, step)
+    elif len(path.parts) == 1 and (shipped / "config.json").is_file():
+        config = _parse_config((shipped / "config.json").read_text(), str(shipped))
+        with (shipped / "weights.npz").open("rb") as file, np.load(file) as arrays:
+            leaves = {name: arrays[name].astype(np.float32) for name in arrays.files}
+    else:
+        found = "a directory without config.json" if path.is_dir() else "no directory"
+        raise CheckpointError(
+            f"{str(run)!r} is {found} and no shipped weights; expected a run directory as "
+            f"train.py makes it, or one of: {', '.join(shipped_names()) or '(none shipped)'}"
+        )
+    model = build.build(config)
+    template = jax.eval_shape(build.initial_variables, model=model, key=jax.random.key(0))
+    params = _unflatten(leaves, template["params"], f"weights of {str(run)!r}")
+    return config, model, {"params": params}
+
+
+def shipped_names() -> list[str]:
+    """Returns the names of the weights that come with the package."""
+    folder = resources.files("draw_jax") / "pretrained"
+    return sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
+
+
+def read_config(run: Path) -> ConfigDict:
+    """Returns the locked configuration of a run directory.
+
+    Raises:
+        CheckpointError: if `config.json` is missing or no JSON.
+    """
+    path = run / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{run} is no run directory: it has no config.json")
+    return _parse_config(path.read_text(), str(path))
+
+
+def write_config(run: Path, config: ConfigDict) -> None:
+    """Writes `config.json` whole or not at all."""
+    temporary = run / "config.json.tmp"
+    temporary.write_text(json.dumps(json.loads(config.to_json()), indent=2) + "\n")
+    temporary.replace(run / "config.json")
+
+
+def export(run: Path, target: Path, dtype: str = "float32") -> None:
+    """Writes the weights that `load(run)` gives, and the configuration, as shipped weights.
+
+    Args:
+        run: a run directory.
+        target: the folder to make, `draw_jax/pretrained/<name>` for the package.
+        dtype: of the stored arrays; float16 halves the size.
+    """
+    config, _, variables = load(run)
+    target.mkdir(parents=True, exist_ok=True)
+    leaves = {name: leaf.astype(dtype) for name, leaf in _flatten(variables["params"]).items()}
+    np.savez_compressed(target / "weights.npz", **leaves)
+    write_config(target, config)
+
+
+def _load_run(run: Path, step: int | None) -> Leaves:
+    directory = run / "checkpoints"
+    if not directory.is_dir():
+        raise CheckpointError(f"{run} holds no checkpoint yet")
+    manager = ocp.CheckpointManager(
+        directory.resolve(), options=ocp.CheckpointManagerOptions(read_only=True)
+    )
+    with manager:
+        steps = manager.all_steps()
+        if step is not None:
+            if step not in steps:
+                raise CheckpointError(
+                    f"{run} has no checkpoint of step {step}; it has {sorted(steps)}"
+                )
+            return _restore_weights(manager, step)
+        losses = {s: (manager.metrics(s) or {}).get("loss", np.inf) for s in steps}
+        for candidate in sorted(steps, key=lambda s: (losses[s], -s)):
+            try:
+                return _restore_weights(manager, candidate)
+            except CheckpointError as error:
+                warnings.warn(f"{error}; taking the next best", stacklevel=3)
+    raise CheckpointError(f"{run} holds no checkpoint that can be read (of {len(steps)})")
+
+
+def _restore_weights(manager: ocp.CheckpointManager, step: int) -> Leaves:
+    averaged = (Path(manager.directory) / str(step) / "average").is_dir()
+    item = "average" if averaged else "params"
+    return _restore(manager, step, [item])[item]
+
+
+def _restore(manager: ocp.CheckpointManager, step: int, items: list[str]) -> dict[str, Leaves]:
+    """Returns the items' leaves, each verified against its digest, or raises CheckpointError."""
+    try:
+        digests = manager.restore(
+            step, args=ocp.args.Composite(digests=ocp.args.JsonRestore())
+        ).digests
+        # A template of NumPy arrays restores on any machine, whatever devices wrote it.
+        templates = {name: dict.fromkeys(digests[name], np.zeros(())) for name in items}
+        restored = manager.restore(
+            step,
+            args=ocp.args.Composite(
+                **{
+                    name: ocp.args.PyTreeRestore(
+                        item=template,
+                        restore_args={key: ocp.RestoreArgs(np.ndarray) for key in template},
+                    )
+                    for name, template in templates.items()
+                }
+            ),
+        )
+        leaves = {name: restored[name] for name in items}
+    except Exception as error:  # by file, Orbax raises ValueError, JSONDecodeError, bare Exception
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise CheckpointError(f"checkpoint {step} is damaged ({reason})") from error
+    for name in items:
+        for key, leaf in leaves[name].items():
+            if _digest(leaf) != digests[name][key]:
+                raise CheckpointError(
+                    f"checkpoint {step} is damaged ({name}.{key} is not what was saved)"
+                )
+    return leaves
+
+
+def _parse_config(text: str, source: str) -> ConfigDict:
+    try:
+        return ConfigDict(json.loads(text)).lock()
+    except ValueError as error:
+        raise CheckpointError(f"{source} cannot be read: {error}") from error
+
+
+def _digest(leaf: np.ndarray) -> str:
+    header = f"{leaf.dtype}{leaf.shape}".encode()
+    return hashlib.sha256(header + np.ascontiguousarray(leaf).tobytes()).hexdigest()
+
+
+def _path(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _flatten(tree: Any) -> Leaves:
+    """Returns copies of the leaves on the host, so that the originals may be donated."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {_path(path): np.array(leaf) for path, leaf in leaves}
+
+
+def _unflatten(leaves: Leaves, template: Any, source: str) -> Any:
+    """Returns the leaves in the template's structure, or raises CheckpointError."""
+    expected = jax.tree_util.tree_leaves_with_path(template)
+    names = {_path(path) for path, _ in expected}
+    if names != set(leaves):
+        raise CheckpointError(
+            f"{source} is of another model: missing {sorted(names - set(leaves))[:3]}, "
+            f"unexpected {sorted(set(leaves) - names)[:3]}"
+        )
+    for path, leaf in expected:
+        saved = leaves[_path(path)]
+        if (saved.shape, saved.dtype) != (leaf.shape, leaf.dtype):
+            raise CheckpointError(
+                f"{source} is of another model: {_path(path)} is {saved.dtype}{saved.shape}, "
+                f"expected {leaf.dtype}{leaf.shape}"
+            )
+    return jax.tree.unflatten(jax.tree.structure(template), [leaves[_path(p)] for p, _ in expected])

@@ -1,0 +1,42 @@
+"""From a command line to values, every mistake one line and an exit code."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags, logging
+
+ERROR, BAD_FLAGS = 1, 2
+
+
+def run(main: Callable[[], int], argv: Sequence[str], expected: tuple[type[Exception], ...]) -> int:
+    """Parses the flags, calls main and returns the process's exit code.
+
+    Args:
+        main: does the work; returns an exit code. A ValueError it raises is about the flags.
+        argv: the command line, program name first.
+        expected: what main may raise besides, as errors to tell rather than defects.
+
+    Returns:
+        main's code, 2 for bad flags or configuration, 1 for an expected error.
+    """
+    logging.set_verbosity(logging.ERROR)
+    try:
+        rest = flags.FLAGS(list(argv))
+        if len(rest) > 1:
+            raise flags.Error(f"unexpected argument {rest[1]!r}; flags are written --name=value")
+    except SystemExit as stop:  # --help
+        return int(stop.code or 0)
+    except Exception as error:  # a configuration file may raise anything
+        return _say(error, BAD_FLAGS)
+    try:
+        return main()
+    except ValueError as error:
+        return _say(error, BAD_FLAGS)
+    except (*expected, OSError) as error:
+        return _say(error, ERROR)
+
+
+def _say(error: Exception, code: int) -> int:
+    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    print(f"error: {text or type(error).__name__}", file=sys.stderr)
+    return code

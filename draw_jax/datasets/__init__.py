@@ -1,0 +1,1 @@
+"""Data sets: tensorflow-datasets builders of our own, and a reader of prepared folders."""
