@@ -1,6 +1,6 @@
-"""From a configuration to its model."""
+"""From a configuration to its model and its streams of randomness."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,3 +30,17 @@ def initial_variables(model: Draw, key: jax.Array) -> Any:
     """Returns {"params": ...} as initialised from a key; small inputs, jit or eval_shape it."""
     x = jnp.zeros((1, *model.image_shape))
     return model.init(key, x, jnp.zeros((1, 1, model.latent_size)))
+
+
+class Keys(NamedTuple):
+    """Independent streams of randomness, all from `config.seed`."""
+
+    init: jax.Array
+    train: jax.Array
+    evaluate: jax.Array
+    sample: jax.Array
+
+
+def keys(seed: int) -> Keys:
+    """Returns the streams of a seed."""
+    return Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields)))

@@ -150,7 +150,7 @@ def load(run: str | os.PathLike[str], step: int | None = None) -> tuple[ConfigDi
             f"train.py makes it, or one of: {', '.join(shipped_names()) or '(none shipped)'}"
         )
     model = build.build(config)
-    template = jax.eval_shape(build.initial_variables, model=model, key=jax.random.key(0))
+    template = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
     params = _unflatten(leaves, template["params"], f"weights of {str(run)!r}")
     return config, model, {"params": params}
 

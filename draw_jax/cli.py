@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from absl import flags, logging
 
@@ -26,7 +27,7 @@ def run(main: Callable[[], int], argv: Sequence[str], expected: tuple[type[Excep
             raise flags.Error(f"unexpected argument {rest[1]!r}; flags are written --name=value")
     except SystemExit as stop:  # --help
         return int(stop.code or 0)
-    except Exception as error:  # a configuration file may raise anything
+    except Exception as error:  # noqa: BLE001  (a configuration file may raise anything)
         return _say(error, BAD_FLAGS)
     try:
         return main()
@@ -40,3 +41,16 @@ def _say(error: Exception, code: int) -> int:
     text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
     print(f"error: {text or type(error).__name__}", file=sys.stderr)
     return code
+
+
+def which_run(workdir: str, pretrained: str) -> str:
+    """Returns the one of --workdir and --pretrained that is given, for `checkpoint.load`.
+
+    Raises:
+        ValueError: if neither or both are, or --workdir is no directory.
+    """
+    if bool(workdir) == bool(pretrained):
+        raise ValueError("which model? Give one of --workdir=DIR and --pretrained=NAME")
+    if workdir and not Path(workdir).is_dir():
+        raise ValueError(f"--workdir: {workdir!r} is no directory")
+    return str(Path(workdir).resolve()) if workdir else pretrained

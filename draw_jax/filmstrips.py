@@ -177,7 +177,7 @@ def animation(
     frames = figures.check_images(frames, 5, "frames")
     time_steps, count = frames.shape[:2]
     scale = figures.check_scale(scale, *frames.shape[2:4])
-    columns = columns or int(np.ceil(np.sqrt(count)))
+    columns = int(np.ceil(np.sqrt(count))) if columns is None else columns
     steps = range(1, time_steps + 1)
 
     def sheets() -> Iterator[np.ndarray]:

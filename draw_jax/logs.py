@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 
@@ -40,6 +42,35 @@ class MetricsFile:
         """Appends one line."""
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+
+class TensorBoard:
+    """Event files for TensorBoard: scalars as `split/name`, KL per time step, pictures.
+
+    Args:
+        directory: where they lie; made if missing.
+        step: updates done; events after it, of a run cut off, are hidden.
+    """
+
+    def __init__(self, directory: Path, step: int):
+        self._writer = SummaryWriter(str(directory), purge_step=step + 1 if step else None)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Writes one row of metrics."""
+        for name, value in row.items():
+            if isinstance(value, list):
+                for t, part in enumerate(value, start=1):
+                    self._writer.add_scalar(f"{name}/t_{t:03d}", part, row["step"])
+            elif isinstance(value, float):
+                self._writer.add_scalar(f"{row['split']}/{name}", value, row["step"])
+
+    def image(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Writes a picture, uint8 [h, w, 3]."""
+        self._writer.add_image(name, picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self._writer.close()
 
 
 class Progress:

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import functools
 import json
 import math
 import signal
@@ -19,7 +18,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from draw_jax import build, checkpoint, data, evaluation, figures, logs, sampling
+from draw_jax import build, checkpoint, data, evaluation, figures, logs, plots, sampling
+from draw_jax.build import keys
 
 # Exit codes of train.py.
 FINISHED, ERROR, BAD_CONFIG, STOPPED, DIVERGED = range(5)
@@ -44,26 +44,12 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-class Keys(NamedTuple):
-    """Independent streams of randomness, all from `config.seed`."""
-
-    init: jax.Array
-    train: jax.Array
-    evaluate: jax.Array
-    sample: jax.Array
-
-
 class Diverged(RuntimeError):
     """A loss or gradient that is not finite."""
 
 
 class Refused(RuntimeError):
     """A run directory that this configuration must not continue."""
-
-
-def keys(seed: int) -> Keys:
-    """Returns the streams of a seed."""
-    return Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields)))
 
 
 def make_optimizer(train: ConfigDict) -> optax.GradientTransformation:
@@ -202,7 +188,9 @@ def _train(config: ConfigDict, model: Any, run: Path, stop: "_Stop") -> int:
         in_shardings=(replicated, replicated, sharded),
         out_shardings=(replicated, replicated),
     )
-    prepare = functools.partial(data.prepare, binarization=config.data.binarization)
+
+    def prepare(image: jax.Array, key: jax.Array) -> jax.Array:
+        return data.prepare(image, config.data.binarization, key)
 
     def put_batch(step: int) -> jax.Array:
         """Returns update `step`'s images, each process bringing its own rows."""
@@ -219,19 +207,23 @@ def _train(config: ConfigDict, model: Any, run: Path, stop: "_Stop") -> int:
             model,
             {"params": weights},
             splits["validation"].images,
-            lambda image, key: prepare(image, key=key),
+            prepare,
             streams.evaluate,
             on_batch=lambda done: stop.interrupt_evaluation(),
         )
-        if main:
-            draw_samples(model, {"params": weights}, streams.sample, grid_path(run, step))
+        if board:
+            trace = sampling.generate(model, {"params": weights}, streams.sample, _SAMPLES)
+            board.image("samples", save_samples(run, step, trace.canvases[-1]), step)
         return {"step": step, "split": "validation"} | row
 
     progress = logs.Progress(every.num_steps, start, silent=not main)
 
+    board = logs.TensorBoard(run / "tensorboard", start) if main else None
+
     def log(row: dict[str, Any]) -> None:
-        if main:
+        if board:
             metrics_file.write(row)
+            board.write(row)
         progress.show(row)
 
     step, saved = start, start if restored else -1
@@ -285,8 +277,12 @@ def _train(config: ConfigDict, model: Any, run: Path, stop: "_Stop") -> int:
         return DIVERGED
     finally:
         progress.close()
+        if board:
+            board.close()
         checkpoints.close()
 
+    if main:
+        write_report(run, metrics_file.rows())
     if step < every.num_steps:
         if main:
             print(f"stopped at step {step}, all saved; the same command continues", flush=True)
@@ -296,10 +292,33 @@ def _train(config: ConfigDict, model: Any, run: Path, stop: "_Stop") -> int:
     return FINISHED
 
 
-def draw_samples(model: Any, variables: Any, key: jax.Array, path: Path) -> None:
-    """Draws a grid of samples (means of D, eq. 16) into a PNG."""
-    trace = sampling.generate(model, variables, key, _SAMPLES)
-    figures.save(figures.grid(sampling.mean_images(trace.canvases[-1])), path)
+def save_samples(run: Path, step: int, canvases: np.ndarray) -> np.ndarray:
+    """Saves a step's samples, the means of D (eq. 16), and returns the picture [h, w, 3].
+
+    Args:
+        run: the run directory.
+        step: updates done.
+        canvases: c_T [N, H, W, C], logits.
+    """
+    means = sampling.mean_images(canvases)
+    picture = figures.grid(means)
+    path = grid_path(run, step)
+    figures.save(picture, path)
+    stored = np.rint(means * 255).astype(np.uint8)
+    figures.write_file(path.with_suffix(".npy"), lambda file: np.save(file, stored))
+    return np.asarray(picture)
+
+
+def write_report(run: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes the run at a glance, `report.png`, from what lies in the run directory."""
+    grids = [
+        (int(path.stem.removeprefix("step_")), np.load(path) / 255)
+        for path in sorted((run / "samples").glob("step_*.npy"))
+    ]
+    steps = [row["kl_per_step"] for row in rows if "kl_per_step" in row]
+    kl_nats = np.array(steps[-1]) if steps else None
+    if rows:
+        plots.report(rows, grids, run / "report.png", kl_nats, title=run.name)
 
 
 def grid_path(run: Path, step: int) -> Path:
@@ -366,7 +385,9 @@ def _warm_start(state: TrainState, source: str) -> TrainState:
     params = checkpoint.load(source)[2]["params"]
     ours, theirs = (jax.tree.map(jnp.shape, tree) for tree in (state.params, params))
     if ours != theirs:
-        raise ValueError(f"--init_from: the weights of {source!r} have other shapes than this model")
+        raise ValueError(
+            f"--init_from: the weights of {source!r} have other shapes than this model"
+        )
     average = None if state.average is None else jax.tree.map(jnp.array, params)
     return state._replace(params=params, average=average)
 
@@ -471,7 +492,9 @@ def _claim(run: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise Refused(f"{run} is in use by another process; wait, or give another --workdir") from None
+            raise Refused(
+                f"{run} is in use by another process; wait, or give another --workdir"
+            ) from None
         yield
 
 

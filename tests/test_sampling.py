@@ -5,33 +5,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from draw_jax import sampling
-from draw_jax.model import Draw
 
 T, Z = 3, 4
 SHAPE = (12, 10, 1)
 
 
 @pytest.fixture(scope="module")
-def model():
-    return Draw(
-        image_shape=SHAPE,
-        time_steps=T,
-        enc_size=8,
-        dec_size=7,
-        latent_size=Z,
-        read_size=2,
-        write_size=3,
-    )
+def drawer(tiny):
+    return tiny(image_shape=SHAPE, time_steps=T, latent_size=Z, noise=0.3)
 
 
 @pytest.fixture(scope="module")
-def variables(model):
-    fresh = model.init(jax.random.key(0), np.zeros((1, *SHAPE)), np.zeros((T, 1, Z)))
-    # Random biases too, so that no learned initial state is a plain zero.
-    leaves, tree = jax.tree.flatten(fresh)
-    rng = np.random.default_rng(1)
-    noisy = [leaf + 0.3 * rng.standard_normal(leaf.shape).astype(np.float32) for leaf in leaves]
-    return jax.tree.unflatten(tree, noisy)
+def model(drawer):
+    return drawer[0]
+
+
+@pytest.fixture(scope="module")
+def variables(drawer):
+    return drawer[1]
 
 
 def images(count, seed=2):
@@ -80,7 +71,7 @@ def test_generate_depends_on_the_key_and_nothing_else(model, variables):
     assert np.abs(first.canvases - other.canvases).max() > 1e-3
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_batches_change_nothing(model, variables, batch_size):
     key = jax.random.key(9)
     whole = sampling.generate(model, variables, key, 7, batch_size=7)

@@ -117,7 +117,12 @@ def _examples(
     try:
         source = tfds.builder_from_directory(folder).as_data_source(f"{split}[{start}:{stop}]")
         with tqdm(
-            total=len(source), desc=f"decoding {split}", unit="image", delay=1, file=sys.stderr
+            total=len(source),
+            desc=f"decoding {split}",
+            unit="image",
+            delay=1,
+            disable=None,  # on a terminal only
+            file=sys.stderr,
         ) as progress:
             for first in range(0, len(source), _BLOCK):
                 block = range(first, min(first + _BLOCK, len(source)))
