@@ -20,9 +20,7 @@ _SPLIT = flags.DEFINE_string("split", "test", "train, validation or test")
 _SAMPLES = flags.DEFINE_integer("importance_samples", 0, "K of the importance-weighted bound")
 _BATCH = flags.DEFINE_integer("batch_size", 200, "Images at a time; no effect on the result")
 _SEED = flags.DEFINE_integer("seed", None, "Of the noise; default: the run's own")
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "Where prepared data sets lie, if not as in the run"
-)
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data lies, if not as in the run")
 _JSON = flags.DEFINE_string("json", "", "A file for the result, also printed")
 
 
@@ -35,7 +33,7 @@ def main() -> int:
     config, model, variables = checkpoint.load(run, _STEP.value)
     with config.unlocked():
         config.data.data_dir = _DATA_DIR.value or config.data.data_dir
-    split = data.load(config.data, _SPLIT.value)
+    split = data.load(config.data, _SPLIT.value, config.model.image_shape)
     data.check_shape(split, model.image_shape)
     seed = config.seed if _SEED.value is None else _SEED.value
     with tqdm(total=len(split.images), unit="image", disable=None) as bar:

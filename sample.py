@@ -26,9 +26,7 @@ _SCALE = flags.DEFINE_integer("scale", None, "Whole-number enlargement; default:
 _DRAWS = flags.DEFINE_bool("draws", False, "samples: draws from D instead of its means")
 _LINEAR = flags.DEFINE_bool("linear", False, "interpolate: straight lines instead of arcs")
 _FIXED = flags.DEFINE_integer("fixed_step", 1, "fix_step: the time step whose z is shared")
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "Where prepared data sets lie, if not as in the run"
-)
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data lies, if not as in the run")
 
 
 def main() -> int:
@@ -44,7 +42,7 @@ def main() -> int:
 
     def images(split: str) -> np.ndarray:
         """Returns a split as the model sees it; one fixed draw where it binarises."""
-        stored = data.load(config.data, split)
+        stored = data.load(config.data, split, config.model.image_shape)
         data.check_shape(stored, model.image_shape)
         return np.asarray(data.prepare(stored.images, config.data.binarization, jax.random.key(0)))
 

@@ -4,6 +4,7 @@ The same command again continues the run. Exit codes: 0 finished, 1 error, 2 bad
 configuration, 3 stopped by a signal with everything saved, 4 diverged.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -24,8 +25,17 @@ def main() -> int:
     config = _CONFIG.value
     if config is None:
         raise ValueError("which configuration? Such as --config=configs/digits.py")
+    try:
+        config.kind  # noqa: B018  (a file that cannot be read comes up at the first use)
+    except OSError as error:
+        raise ValueError(f"--config: {error.__cause__}") from None
     if _DISTRIBUTED.value:
-        jax.distributed.initialize()
+        # Outside a cluster that JAX knows, it reads JAX_COORDINATOR_ADDRESS alone.
+        count, process = (os.environ.get(f"JAX_{name}") for name in ("NUM_PROCESSES", "PROCESS_ID"))
+        jax.distributed.initialize(
+            num_processes=int(count) if count else None,
+            process_id=int(process) if process else None,
+        )
     if _INIT_FROM.value:
         config.train.init_from = _INIT_FROM.value
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem

@@ -1,0 +1,1 @@
+"""Configurations: mnist.py is complete, the others override it."""

@@ -1,6 +1,6 @@
 """Scikit-learn's 1,797 scanned digits: no download, a few minutes on two CPU cores.
 
-    python train.py --config=configs/digits.py
+python train.py --config=configs/digits.py
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """The paper's binarised MNIST (Table 3): 64 steps, attention for reading and for writing.
 
-    python train.py --config=configs/mnist.py
+python train.py --config=configs/mnist.py
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
     config.kind = "draw"  # which model draw_jax/build.py builds
 
     config.data = ConfigDict()
-    config.data.name = "binarized_mnist"  # or mnist, digits, any folder prepared by TFDS
+    config.data.name = "binarized_mnist"  # or mnist, digits, image_folder, a folder TFDS prepared
     config.data.data_dir = ""  # where prepared sets lie; "" = $TFDS_DATA_DIR, ~/tensorflow_datasets
     config.data.manual_dir = ""  # original files, taken in place of a download; "" = none
     config.data.binarization = "fixed"  # fixed = the set's own, dynamic = at each draw, none

@@ -1,6 +1,6 @@
 """The base setting of the 2016 follow-up study: 10 steps, 10 latents, 5x5 windows, MNIST.
 
-    python train.py --config=configs/mnist_small.py
+python train.py --config=configs/mnist_small.py
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """A model too small to draw well, trained in seconds: does everything work here?
 
-    python train.py --config=configs/smoke.py
+python train.py --config=configs/smoke.py
 """
 
 from ml_collections import ConfigDict

@@ -4,11 +4,13 @@ Orbax writes them, asynchronously and one complete step at a time. Beside the ar
 SHA-256 of every leaf, since a flipped byte would else be restored without a word.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -64,18 +66,22 @@ class Checkpoints:
             step: updates done; an older checkpoint of the same step is replaced.
             items: trees of arrays by name, each to be restored on its own.
             loss: on validation; None where it was not measured.
+
+        Raises:
+            CheckpointError: if this one, or the one before it, cannot be written.
         """
         leaves = {name: _flatten(tree) for name, tree in items.items()}
         digests = {name: {k: _digest(v) for k, v in tree.items()} for name, tree in leaves.items()}
-        if step in self._manager.all_steps():
-            self._manager.delete(step)
         saves: dict[str, Any] = {name: ocp.args.PyTreeSave(tree) for name, tree in leaves.items()}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(digests=ocp.args.JsonSave(digests), **saves),
-            metrics=None if loss is None else {"loss": loss},
-            force=True,
-        )
+        with self._writing():
+            if step in self._manager.all_steps():
+                self._manager.delete(step)
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(digests=ocp.args.JsonSave(digests), **saves),
+                metrics=None if loss is None else {"loss": loss},
+                force=True,
+            )
 
     def restore_newest(self, templates: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
         """Returns (step, trees) of the newest undamaged checkpoint, None if there is none at all.
@@ -105,7 +111,7 @@ class Checkpoints:
                 name: _unflatten(leaves[name], template, f"checkpoint {step}, {name}")
                 for name, template in templates.items()
             }
-        if steps:
+        if steps or self._damaged.is_dir():  # on the second try, too: never start anew unasked
             raise CheckpointError(
                 f"every checkpoint of this run is damaged; they lie in {self._damaged}; "
                 "to start anew, give another --workdir"
@@ -113,9 +119,20 @@ class Checkpoints:
         return None
 
     def close(self) -> None:
-        """Waits until everything is on disk; raises what went wrong there."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until everything is on disk, or raises CheckpointError."""
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Orbax hands on whatever its threads met
+            raise CheckpointError(
+                f"cannot write to {self._manager.directory} ({_reason(error)}); the checkpoints "
+                "that are there stay: once it can be written, the same command continues"
+            ) from error
 
 
 def load(run: str | os.PathLike[str], step: int | None = None) -> tuple[ConfigDict, Any, Any]:
@@ -190,7 +207,7 @@ def export(run: Path, target: Path, dtype: str = "float32") -> None:
     """
     config, _, variables = load(run)
     target.mkdir(parents=True, exist_ok=True)
-    leaves = {name: leaf.astype(dtype) for name, leaf in _flatten(variables["params"]).items()}
+    leaves: dict[str, Any] = {k: v.astype(dtype) for k, v in _flatten(variables["params"]).items()}
     np.savez_compressed(target / "weights.npz", **leaves)
     write_config(target, config)
 
@@ -220,17 +237,22 @@ def _load_run(run: Path, step: int | None) -> Leaves:
 
 
 def _restore_weights(manager: ocp.CheckpointManager, step: int) -> Leaves:
-    averaged = (Path(manager.directory) / str(step) / "average").is_dir()
-    item = "average" if averaged else "params"
+    item = "average" if "average" in _digests(manager, step) else "params"
     return _restore(manager, step, [item])[item]
+
+
+def _digests(manager: ocp.CheckpointManager, step: int) -> dict[str, dict[str, str]]:
+    try:
+        digests = ocp.args.Composite(digests=ocp.args.JsonRestore())
+        return manager.restore(step, args=digests).digests
+    except Exception as error:  # by file, Orbax raises ValueError, JSONDecodeError, bare Exception
+        raise CheckpointError(f"checkpoint {step} is damaged ({_reason(error)})") from error
 
 
 def _restore(manager: ocp.CheckpointManager, step: int, items: list[str]) -> dict[str, Leaves]:
     """Returns the items' leaves, each verified against its digest, or raises CheckpointError."""
+    digests = _digests(manager, step)
     try:
-        digests = manager.restore(
-            step, args=ocp.args.Composite(digests=ocp.args.JsonRestore())
-        ).digests
         # A template of NumPy arrays restores on any machine, whatever devices wrote it.
         templates = {name: dict.fromkeys(digests[name], np.zeros(())) for name in items}
         restored = manager.restore(
@@ -246,9 +268,8 @@ def _restore(manager: ocp.CheckpointManager, step: int, items: list[str]) -> dic
             ),
         )
         leaves = {name: restored[name] for name in items}
-    except Exception as error:  # by file, Orbax raises ValueError, JSONDecodeError, bare Exception
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise CheckpointError(f"checkpoint {step} is damaged ({reason})") from error
+    except Exception as error:
+        raise CheckpointError(f"checkpoint {step} is damaged ({_reason(error)})") from error
     for name in items:
         for key, leaf in leaves[name].items():
             if _digest(leaf) != digests[name][key]:
@@ -263,6 +284,12 @@ def _parse_config(text: str, source: str) -> ConfigDict:
         return ConfigDict(json.loads(text)).lock()
     except ValueError as error:
         raise CheckpointError(f"{source} cannot be read: {error}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Returns the beginning, and the end that has the cause, of what may be a page."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0].split(" [source")[0]
+    return text if len(text) <= 200 else f"{text[:60]} ... {text[-140:]}"
 
 
 def _digest(leaf: np.ndarray) -> str:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from absl import flags, logging
+from absl import app, flags, logging
 
 ERROR, BAD_FLAGS = 1, 2
 
@@ -20,26 +20,37 @@ def run(main: Callable[[], int], argv: Sequence[str], expected: tuple[type[Excep
     Returns:
         main's code, 2 for bad flags or configuration, 1 for an expected error.
     """
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)  # what libraries log comes up as an exception, too
+    app.define_help_flags()
     try:
         rest = flags.FLAGS(list(argv))
         if len(rest) > 1:
             raise flags.Error(f"unexpected argument {rest[1]!r}; flags are written --name=value")
-    except SystemExit as stop:  # --help
-        return int(stop.code or 0)
-    except Exception as error:  # noqa: BLE001  (a configuration file may raise anything)
+    except SystemExit:  # --help
+        return 0
+    except flags.Error as error:
         return _say(error, BAD_FLAGS)
+    except Exception as error:  # noqa: BLE001  (a configuration file may raise anything)
+        file = next((a for a in argv[1:] if a.startswith("--config=")), "--config")
+        return _say(error, BAD_FLAGS, f"{file}: ")
+    told: tuple[type[Exception], ...] = (*expected, OSError)
     try:
         return main()
     except ValueError as error:
         return _say(error, BAD_FLAGS)
-    except (*expected, OSError) as error:
+    except told as error:
         return _say(error, ERROR)
 
 
-def _say(error: Exception, code: int) -> int:
-    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-    print(f"error: {text or type(error).__name__}", file=sys.stderr)
+def _say(error: Exception, code: int, prefix: str = "") -> int:
+    while error.args and isinstance(error.args[0], Exception):  # ml_collections nests them
+        error = error.args[0]
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    if code == BAD_FLAGS:  # one line, also where ml_collections hands on a traceback
+        if "Traceback" in text:
+            text = text.split("Traceback")[0] + text.splitlines()[-1]
+        text = " ".join(text.split())
+    print(f"error: {prefix}{text or type(error).__name__}", file=sys.stderr)
     return code
 
 

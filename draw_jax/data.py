@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from draw_jax.datasets import prepared
+from draw_jax.datasets import image_folder, prepared
 from draw_jax.datasets.prepared import DataNotFound
 
 SPLITS = ("train", "validation", "test")
@@ -34,7 +34,7 @@ class Split(NamedTuple):
     binary: bool  # the set itself is a fixed binarisation: values 0 and 255 only
 
 
-def load(config: Any, split: str) -> Split:
+def load(config: Any, split: str, image_shape: tuple[int, int, int] | None = None) -> Split:
     """Return one split of the data set that the configuration names.
 
     - `mnist`, `binarized_mnist`: from `draw_NAME` or `NAME` under data_dir where tensorflow-datasets
@@ -43,6 +43,8 @@ def load(config: Any, split: str) -> Split:
       one fixed shuffle of the original files; binarized_mnist has a validation split.
     - `digits`: 1,797 scans of 8x8 pixels from scikit-learn, enlarged to 28x28 (bicubic), in seeded
       splits of 1,437 / 180 / 180; no files needed.
+    - `image_folder`: the PNG, JPEG and WebP files of data_dir and its sub-folders, cropped and made
+      smaller to image_shape; no labels. Splits by a hash of the names, about 80 / 10 / 10 %.
     - any other name: a folder under data_dir that tensorflow-datasets has prepared as array_record.
       Validation is the set's own, else the last 10 % of its train (at least 1 image).
 
@@ -50,19 +52,21 @@ def load(config: Any, split: str) -> Split:
         config: `config.data`: name, data_dir ("" is $TFDS_DATA_DIR, else ~/tensorflow_datasets),
             manual_dir ("" is none), binarization (fixed, dynamic or none).
         split: train, validation or test.
+        image_shape: (H, W, C), `config.model.image_shape`: what image_folder makes; the other sets
+            have a size of their own, for `check_shape`.
 
     Returns:
         The split; images stored as 0 and 1 come back as 0 and 255.
 
     Raises:
-        ValueError: an unknown split or binarization, a binarization that the set does not allow, or
-            a folder whose examples are not images.
+        ValueError: an unknown split or binarization, a binarization that the set does not allow, a
+            folder whose examples are not images, or image_folder without an image_shape.
         DataNotFound: the data is not here and cannot be fetched, or cannot be read.
     """
     if split not in SPLITS:
         raise ValueError(f"expected a split among {', '.join(SPLITS)}, got {split!r}")
     _check_binarization(config.binarization)
-    images, labels = _digits(split) if config.name == "digits" else _from_folder(config, split)
+    images, labels = _arrays(config, split, image_shape)
     if images.max(initial=0) <= 1:
         images = images * np.uint8(255)
     binary = bool(((images == 0) | (images == 255)).all())
@@ -96,7 +100,7 @@ def check_shape(split: Split, image_shape: tuple[int, int, int]) -> None:
         )
 
 
-def prepare(images: jax.Array, binarization: str, key: jax.Array | None = None) -> jax.Array:
+def prepare(images: jax.Array | np.ndarray, binarization: str, key: jax.Array | None = None) -> jax.Array:
     """Return images in [0, 1], the targets of eq. 9's Bernoulli; pure, to be traced by `jit`.
 
     Args:
@@ -165,6 +169,18 @@ def _check_binarization(binarization: str) -> None:
         raise ValueError(
             f"expected a binarization among {', '.join(BINARIZATIONS)}, got {binarization!r}"
         )
+
+
+def _arrays(
+    config: Any, split: str, image_shape: tuple[int, int, int] | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    if config.name == "digits":
+        return _digits(split)
+    if config.name == "image_folder":
+        if image_shape is None:
+            raise ValueError("expected an image_shape (H, W, C) for image_folder, got None")
+        return image_folder.read(config.data_dir, split, image_shape), None
+    return _from_folder(config, split)
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -275,7 +291,7 @@ Three ways out:
 
 
 def _other_not_found(name: str, data_dir: Path) -> str:
-    return f"""data set {name!r} is not here: names without a folder are mnist, binarized_mnist, digits
+    return f"""data set {name!r} is not here: other names are mnist, binarized_mnist, digits, image_folder
 Looked in {data_dir} for an array_record folder {name}{_there(data_dir, name)}.
 Three ways out:
 - where there are a network and TensorFlow: \

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from draw_jax import attention, losses
@@ -66,7 +67,7 @@ def evaluate(
             ]
             log_sum = functools.reduce(jnp.logaddexp, weights)
             terms["importance_weighted_nll"] = np.log(importance_samples) - log_sum
-        for name, column in jax.device_get(terms).items():
+        for name, column in multihost_utils.process_allgather(terms, tiled=True).items():
             columns.setdefault(name, []).append(column[: batch.size].astype(np.float64))
         on_batch(int(batch.padded[0]) + batch.size)
     merged = {name: np.concatenate(parts) for name, parts in columns.items()}

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from draw_jax import attention, figures, filmstrips, sampling
+from draw_jax import animations, attention, figures, filmstrips, latents, sampling
 
 
 class Job(NamedTuple):
@@ -47,7 +47,7 @@ def sequence(job: Job) -> list[Path]:
     picture = filmstrips.film_strip(frames, *look, scale=job.scale)
     paths = _save(job, "sequence", picture, frames=frames, **_arrays("write", look[0]))
     for name in ("sequence.gif", "sequence.webp"):
-        filmstrips.animation(frames, job.out / name, *look, scale=job.scale)
+        animations.animation(frames, job.out / name, *look, scale=job.scale)
         paths.append(job.out / name)
     return paths
 
@@ -96,7 +96,7 @@ def interpolate(job: Job) -> list[Path]:
     model = job.model
     z = sampling.noise(job.key, 2 * job.rows, model.time_steps, model.latent_size)
     rows = [
-        sampling.interpolate(
+        latents.interpolate(
             model,
             job.variables,
             z[:, 2 * row],
@@ -116,7 +116,7 @@ def nearest(job: Job) -> list[Path]:
     trace = sampling.generate(job.model, job.variables, job.key, job.rows * job.columns)
     means = sampling.mean_images(trace.canvases[-1])
     training = job.images("train")
-    indices = sampling.nearest(means[job.columns - 1 :: job.columns], training)
+    indices = latents.nearest(means[job.columns - 1 :: job.columns], training)
     picture = figures.with_nearest(means, training[indices], job.columns, scale=job.scale)
     return _save(job, "nearest", picture, images=means, neighbours=training[indices], index=indices)
 
@@ -124,7 +124,7 @@ def nearest(job: Job) -> list[Path]:
 def fix_step(job: Job) -> list[Path]:
     """Saves samples that share z at one time step, the rest drawn freshly."""
     count = job.rows * job.columns
-    trace = sampling.fix_step(job.model, job.variables, job.key, job.step, count)
+    trace = latents.fix_step(job.model, job.variables, job.key, job.step, count)
     means = sampling.mean_images(trace.canvases[-1])
     picture = figures.grid(means, columns=job.columns, scale=job.scale)
     return _save(job, f"fix_step_{job.step}", picture, images=means)

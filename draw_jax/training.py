@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -121,9 +122,9 @@ def make_update(model: Any, config: ConfigDict, key: jax.Array) -> Callable[...,
             decay = jnp.minimum(config.train.average_decay, (1.0 + step) / (10.0 + step))
             average = optax.incremental_update(params, average, 1.0 - decay)
         metrics = terms | {
-            "grad_norm": optax.global_norm(gradients),
-            "update_norm": optax.global_norm(updates),
-            "param_norm": optax.global_norm(params),
+            "grad_norm": optax.tree.norm(gradients),
+            "update_norm": optax.tree.norm(updates),
+            "param_norm": optax.tree.norm(params),
             "learning_rate": schedule(step),
         }
         return TrainState(params, average, opt_state), metrics
@@ -156,7 +157,10 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
 
 def _train(config: ConfigDict, model: Any, run: Path, stop: "_Stop") -> int:
     _check_continues(config, run)
-    splits = {name: data.load(config.data, name) for name in ("train", "validation")}
+    splits = {
+        name: data.load(config.data, name, config.model.image_shape)
+        for name in ("train", "validation")
+    }
     data.check_shape(splits["train"], model.image_shape)
 
     main = jax.process_index() == 0
@@ -212,12 +216,18 @@ def _train(config: ConfigDict, model: Any, run: Path, stop: "_Stop") -> int:
             on_batch=lambda done: stop.interrupt_evaluation(),
         )
         if board:
-            trace = sampling.generate(model, {"params": weights}, streams.sample, _SAMPLES)
+            local = {"params": jax.device_get(weights)}  # the other processes take no part
+            trace = sampling.generate(model, local, streams.sample, _SAMPLES)
             board.image("samples", save_samples(run, step, trace.canvases[-1]), step)
         return {"step": step, "split": "validation"} | row
 
+    step, saved = start, start if restored else -1
+    if step and _due(step, every.eval_every, every) and not _validated(metrics_file, step):
+        saved = -1  # the run was stopped in the middle of this validation: do it now
+    if step >= every.num_steps and saved == step:
+        checkpoints.close()
+        return _finished(run, step)
     progress = logs.Progress(every.num_steps, start, silent=not main)
-
     board = logs.TensorBoard(run / "tensorboard", start) if main else None
 
     def log(row: dict[str, Any]) -> None:
@@ -226,9 +236,6 @@ def _train(config: ConfigDict, model: Any, run: Path, stop: "_Stop") -> int:
             board.write(row)
         progress.show(row)
 
-    step, saved = start, start if restored else -1
-    if step and _due(step, every.eval_every, every) and not _validated(metrics_file, step):
-        saved = -1  # the run was stopped in the middle of this validation: do it now
     pending: tuple[int, Any] | None = None  # the update that the device works on
     timer = _Timer(start)
     try:
@@ -245,6 +252,8 @@ def _train(config: ConfigDict, model: Any, run: Path, stop: "_Stop") -> int:
                     or stop.requested(step, every)
                     or _due(step, every.checkpoint_every, every)
                 ):
+                    if pending:  # a signal came after the check below
+                        _check_finite(*pending)
                     checkpoints.save(step, _items(state), loss)
                     saved = step
             if step >= every.num_steps or stop.requested(step, every):
@@ -276,10 +285,10 @@ def _train(config: ConfigDict, model: Any, run: Path, stop: "_Stop") -> int:
         )
         return DIVERGED
     finally:
+        checkpoints.close()
         progress.close()
         if board:
             board.close()
-        checkpoints.close()
 
     if main:
         write_report(run, metrics_file.rows())
@@ -287,7 +296,11 @@ def _train(config: ConfigDict, model: Any, run: Path, stop: "_Stop") -> int:
         if main:
             print(f"stopped at step {step}, all saved; the same command continues", flush=True)
         return STOPPED
-    if main:
+    return _finished(run, step)
+
+
+def _finished(run: Path, step: int) -> int:
+    if jax.process_index() == 0:
         print(f"finished at step {step}; what it draws: {grid_path(run, step)}", flush=True)
     return FINISHED
 
@@ -327,7 +340,9 @@ def grid_path(run: Path, step: int) -> Path:
 
 
 def check_config(config: ConfigDict) -> None:
-    """Raises ValueError naming the first field of `train` that cannot be."""
+    """Raises ValueError naming the first field of `train`, or the seed, that cannot be."""
+    if config.seed < 0:
+        raise ValueError(f"config.seed: expected >= 0, got {config.seed}")
     train = config.train
     for name in ("batch_size", "num_steps", "log_every", "eval_every", "checkpoint_every"):
         if train[name] < 1:
@@ -474,7 +489,9 @@ def _stop_signals() -> Iterator[_Stop]:
             signal.raise_signal(number)
         stop.signalled = True
         name = signal.Signals(number).name
-        print(f"\n{name}: saving, then stopping; once more quits at once", flush=True)
+        text = f"\n{name}: saving, then stopping; once more quits at once\n"
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            os.write(1, text.encode())  # print is not reentrant, and this may interrupt one
 
     previous = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
     try:

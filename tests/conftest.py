@@ -5,7 +5,6 @@ from hypothesis import settings
 
 from draw_jax.model import Draw
 
-
 # The first example of every shape compiles, so that no deadline would hold.
 settings.register_profile("draw_jax", deadline=None)
 settings.load_profile("draw_jax")
@@ -18,9 +17,12 @@ def key():
 
 @pytest.fixture(scope="session")
 def tiny():
-    """Returns make(**fields) -> (a tiny Draw, variables that are random in every leaf)."""
+    """Returns make(**fields) -> (a tiny Draw, variables): random in every leaf, or as initialised.
 
-    def make(seed=0, noise=0.2, **fields):
+    Random leaves have no zeros that would hide a term: kernels N(0, 1 / fan_in), the rest 0.3 wide.
+    """
+
+    def make(initialised=False, **fields):
         defaults = {
             "image_shape": (7, 5, 1),
             "time_steps": 3,
@@ -33,10 +35,15 @@ def tiny():
         model = Draw(**(defaults | fields))
         x = np.zeros((1, *model.image_shape), np.float32)
         eps = np.zeros((1, 1, model.latent_size), np.float32)
-        variables = jax.jit(model.init)(jax.random.key(seed), x, eps)
-        leaves, tree = jax.tree.flatten(variables)
-        rng = np.random.default_rng(seed)
-        leaves = [x + np.float32(noise) * rng.standard_normal(x.shape, np.float32) for x in leaves]
-        return model, jax.tree.unflatten(tree, leaves)
+        if initialised:
+            return model, jax.jit(model.init)(jax.random.key(0), x, eps)
+        rng = np.random.default_rng(0)
+
+        def draw(path, leaf):
+            scale = leaf.shape[0] ** -0.5 if path[-1].key == "kernel" else 0.3
+            return (scale * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
+
+        shapes = jax.eval_shape(model.init, jax.random.key(0), x, eps)
+        return model, jax.tree.map_with_path(draw, shapes)
 
     return make

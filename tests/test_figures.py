@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from draw_jax import figures, filmstrips, plots
+from draw_jax import animations, figures, filmstrips, filter_plots, plots
 
 
 def pictures(*shape, seed=0):
@@ -289,7 +289,7 @@ def test_bars_are_as_tall_as_the_kl():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_animation_reads_back_with_its_frames(tmp_path, kind, channels):
     frames, windows = pictures(7, 4, 8, 8, channels), some_windows(7, 4)
-    path = filmstrips.animation(
+    path = animations.animation(
         frames, tmp_path / f"drawn.{kind}", windows, 3, scale=5, seconds=1.4, hold_seconds=1.5
     )
     durations = []
@@ -320,7 +320,7 @@ def test_an_animation_reads_back_with_its_frames(tmp_path, kind, channels):
 @pytest.mark.parametrize("time_steps", [1, 2, 64])
 def test_still_frames_are_all_kept(tmp_path, kind, time_steps):
     frames = np.zeros((time_steps, 1, 8, 8, 1), np.float32)
-    path = filmstrips.animation(frames, tmp_path / f"still.{kind}", scale=1)
+    path = animations.animation(frames, tmp_path / f"still.{kind}", scale=1)
     with Image.open(path) as picture:
         assert getattr(picture, "n_frames", 1) == time_steps
         assert picture.size[0] == max(12, time_steps)
@@ -344,7 +344,7 @@ def draw_report(path, **kwargs):
 def draw_filters(path):
     windows = SimpleNamespace(**{k: v[0] for k, v in vars(some_windows(1, 2)).items()})
     image, patches = pictures(9, 12, 3), 2 * pictures(2, 4, 4, 3)
-    return plots.filter_figure(image, windows, patches, path, pictures(2, 9, 12, 3))
+    return filter_plots.filter_figure(image, windows, patches, path, pictures(2, 9, 12, 3))
 
 
 PLOTS = {
@@ -361,7 +361,7 @@ PLOTS = {
     "curves": lambda path: plots.curves(
         {"a": ([1, 2, 3], [3.0, math.nan, 1.0])}, path, references={"paper": 2.0}, title="t"
     ),
-    "filter_grid": lambda path: plots.filter_grid(
+    "filter_grid": lambda path: filter_plots.filter_grid(
         pictures(9, 12, 1), np.array([3.0, 6, 9]), np.array([2.0, 5, 8]), 0.5, path
     ),
     "filter_figure": draw_filters,
@@ -402,7 +402,7 @@ def test_a_report_shows_the_first_16_samples(tmp_path):
 
 
 def draw_animation(path):
-    return filmstrips.animation(pictures(5, 3, 8, 8, 3), path, some_windows(5, 3), 3, scale=2)
+    return animations.animation(pictures(5, 3, 8, 8, 3), path, some_windows(5, 3), 3, scale=2)
 
 
 WRITERS = {
@@ -484,9 +484,9 @@ FRAMES = pictures(3, 2, 8, 8, 1)
         (lambda: reconstruct(errors=pictures(3, 2, 8, 8, 1)), "errors [4, 2, 8, 8, 1]"),
         (lambda: reconstruct(glimpses=pictures(4, 1, 3, 3, 1)), "glimpses"),
         (lambda: reconstruct(glimpses=pictures(4, 2, 99, 99, 1)), "no larger"),
-        (lambda: filmstrips.animation(FRAMES, "a.mp4"), "ending in .gif or .webp, got a.mp4"),
-        (lambda: filmstrips.animation(FRAMES, "a.gif", seconds=0), "times above 0"),
-        (lambda: filmstrips.animation(FRAMES, "a.gif", columns=0), "columns"),
+        (lambda: animations.animation(FRAMES, "a.mp4"), "ending in .gif or .webp, got a.mp4"),
+        (lambda: animations.animation(FRAMES, "a.gif", seconds=0), "times above 0"),
+        (lambda: animations.animation(FRAMES, "a.gif", columns=0), "columns"),
         (lambda: plots.report([], [], "a.png"), "rows with any of elbo_loss"),
         (lambda: plots.report(ROWS, [(1, pictures(8, 8, 1))], "a.png"), A_GRID),
         (lambda: plots.report(ROWS, [], "a.png", kl_nats=np.ones((2, 2))), "kl_nats [T]"),
@@ -494,15 +494,19 @@ FRAMES = pictures(3, 2, 8, 8, 1)
         (lambda: plots.curves({}, "a.png"), "at least one series"),
         (lambda: plots.curves({"a": ([1, 2], [1])}, "a.png"), "one length for 'a'"),
         (
-            lambda: plots.filter_grid(pictures(9, 9, 1), np.ones(1), np.ones(1), 1.0, "a.png"),
+            lambda: filter_plots.filter_grid(
+                pictures(9, 9, 1), np.ones(1), np.ones(1), 1.0, "a.png"
+            ),
             "N >= 2",
         ),
         (
-            lambda: plots.filter_grid(pictures(9, 9, 1), np.ones(2), np.ones(2), 0.0, "a.png"),
+            lambda: filter_plots.filter_grid(
+                pictures(9, 9, 1), np.ones(2), np.ones(2), 0.0, "a.png"
+            ),
             "sigma_sq",
         ),
         (
-            lambda: plots.filter_figure(
+            lambda: filter_plots.filter_figure(
                 pictures(9, 9, 1), one_window(g_x=np.ones(3)), pictures(2, 4, 4, 1), "a.png"
             ),
             "windows [K]",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from draw_jax import sampling
+from draw_jax import latents, sampling
 
 T, Z = 3, 4
 SHAPE = (12, 10, 1)
@@ -29,7 +29,7 @@ def images(count, seed=2):
     return np.random.default_rng(seed).random((count, *SHAPE)).astype(np.float32)
 
 
-def latents(count, seed=3):
+def random_latents(count, seed=3):
     return np.random.default_rng(seed).standard_normal((T, count, Z)).astype(np.float32)
 
 
@@ -136,8 +136,8 @@ def test_drawn_pixels_owe_nothing_to_the_noise_of_the_same_key():
 
 @pytest.mark.parametrize("spherical", [True, False])
 def test_interpolation_ends_at_the_images_of_its_ends(model, variables, spherical):
-    z = latents(2)
-    canvases = sampling.interpolate(model, variables, z[:, 0], z[:, 1], 6, spherical)
+    z = random_latents(2)
+    canvases = latents.interpolate(model, variables, z[:, 0], z[:, 1], 6, spherical)
     ends = sampling.decode(model, variables, z).canvases
     assert canvases.shape == (T, 6, *SHAPE)
     np.testing.assert_allclose(canvases[:, [0, -1]], ends, atol=1e-5)
@@ -145,8 +145,8 @@ def test_interpolation_ends_at_the_images_of_its_ends(model, variables, spherica
 
 
 def test_linear_interpolation_is_the_weighted_mean():
-    z = latents(2)
-    path = sampling.between(z[:, 0], z[:, 1], 5, spherical=False)
+    z = random_latents(2)
+    path = latents.between(z[:, 0], z[:, 1], 5, spherical=False)
     np.testing.assert_allclose(path[:, 1], 0.75 * z[:, 0] + 0.25 * z[:, 1], atol=1e-6)
 
 
@@ -156,7 +156,7 @@ def test_spherical_interpolation_keeps_the_norm_and_turns_evenly(seed, steps, si
     rng = np.random.default_rng(seed)
     a, b = rng.standard_normal((2, steps, size))
     b *= np.linalg.norm(a, axis=-1, keepdims=True) / np.linalg.norm(b, axis=-1, keepdims=True)
-    path = sampling.between(a, b, count).astype(np.float64)
+    path = latents.between(a, b, count).astype(np.float64)
     assert path.shape == (steps, count, size)
     norms = np.linalg.norm(path, axis=-1)
     # float32 results
@@ -168,16 +168,16 @@ def test_spherical_interpolation_keeps_the_norm_and_turns_evenly(seed, steps, si
 
 @pytest.mark.parametrize("factor", [1.0, 2.0, 0.0, -1.0])
 def test_spherical_interpolation_of_parallel_ends_is_linear(factor):
-    a = latents(1)[:, 0]
-    path = sampling.between(a, factor * a, 5)
+    a = random_latents(1)[:, 0]
+    path = latents.between(a, factor * a, 5)
     assert np.isfinite(path).all()
-    np.testing.assert_allclose(path, sampling.between(a, factor * a, 5, False), atol=1e-5)
+    np.testing.assert_allclose(path, latents.between(a, factor * a, 5, False), atol=1e-5)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_fix_step_shares_that_step_and_varies_the_rest(model, variables, step):
     key = jax.random.key(3)
-    canvases = sampling.fix_step(model, variables, key, step, 5).canvases
+    canvases = latents.fix_step(model, variables, key, step, 5).canvases
     z = sampling.noise(key, 5, T, Z)
     free = sampling.decode(model, variables, z).canvases
     np.testing.assert_allclose(canvases[:, 0], free[:, 0], atol=1e-5)
@@ -204,13 +204,13 @@ def test_nearest_agrees_with_brute_force(kind, batch_size):
     query = rng.random((9, 6, 5, 3)).astype(np.float32)
     query[3] = floats[17]
     brute = [int(((floats - q.astype(float)) ** 2).sum((1, 2, 3)).argmin()) for q in query]
-    found = sampling.nearest(query, training, batch_size)
+    found = latents.nearest(query, training, batch_size)
     assert found.shape == (9,) and found.tolist() == brute and found[3] == 17
 
 
 def test_nearest_takes_the_first_of_equals():
     training = np.zeros((10, *SHAPE), np.float32)
-    assert sampling.nearest(np.zeros((1, *SHAPE)), training, batch_size=3).tolist() == [0]
+    assert latents.nearest(np.zeros((1, *SHAPE)), training, batch_size=3).tolist() == [0]
 
 
 def call(name, *args, **kwargs):
@@ -237,10 +237,10 @@ KEY = jax.random.key(0)
         (call("fix_step", KEY, 0, 3), r"step in 1\.\.3, got 0"),
         (call("fix_step", KEY, 4, 3), r"step in 1\.\.3, got 4"),
         (lambda *_: sampling.draw_images(KEY, np.zeros((T, 2, *SHAPE))), r"canvases\[-1\]"),
-        (lambda *_: sampling.nearest(images(2), images(2)[:, 1:]), "training_images"),
-        (lambda *_: sampling.nearest(images(2), images(2)[:0]), "at least one"),
-        (lambda *_: sampling.nearest(images(2) * np.nan, images(2)), "finite"),
-        (lambda *_: sampling.nearest(images(2), np.ones((3, *SHAPE), np.uint8)), "0/1"),
+        (lambda *_: latents.nearest(images(2), images(2)[:, 1:]), "training_images"),
+        (lambda *_: latents.nearest(images(2), images(2)[:0]), "at least one"),
+        (lambda *_: latents.nearest(images(2) * np.nan, images(2)), "finite"),
+        (lambda *_: latents.nearest(images(2), np.ones((3, *SHAPE), np.uint8)), "0/1"),
     ],
 )
 def test_bad_arguments_are_named(model, variables, run, message):

@@ -1,1 +1,1 @@
-"""Data sets: tensorflow-datasets builders of our own, and a reader of prepared folders."""
+"""Data sets: tensorflow-datasets builders of our own, and readers of prepared folders and of folders of pictures."""

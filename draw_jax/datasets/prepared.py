@@ -72,11 +72,11 @@ def read(folder: Path, split: str, start: int, stop: int) -> tuple[np.ndarray, n
     cache_dir = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     cache = Path(cache_dir, "draw_jax", f"{folder.parent.name}-{split}-{name}.npz")
     fingerprint = _fingerprint(folder)
-    cached = _read_cache(cache, fingerprint)
+    cached = read_cache(cache, fingerprint)
     if cached is not None:
         return cached
     images, labels = _decode(folder, split, start, stop)
-    _write_cache(cache, fingerprint, images, labels)
+    write_cache(cache, fingerprint, images, labels)
     return images, labels
 
 
@@ -154,7 +154,13 @@ def _fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_cache(path: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray | None] | None:
+def read_cache(path: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """Returns the images and labels that `write_cache` kept, None if there are no such ones.
+
+    Args:
+        path: of the cache file.
+        fingerprint: of what the images were decoded from, as they are now.
+    """
     try:
         with path.open("rb") as file, np.load(file) as stored:
             if str(stored["fingerprint"]) != fingerprint:
@@ -165,9 +171,17 @@ def _read_cache(path: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray | 
         return None
 
 
-def _write_cache(
+def write_cache(
     path: Path, fingerprint: str, images: np.ndarray, labels: np.ndarray | None
 ) -> None:
+    """Keeps decoded images for the next start; does nothing where that cannot be written.
+
+    Args:
+        path: of the cache file.
+        fingerprint: of what the images were decoded from.
+        images: uint8 [N, H, W, C].
+        labels: int32 [N], if any.
+    """
     arrays: dict[str, Any] = {"fingerprint": np.array(fingerprint), "images": images}
     if labels is not None:
         arrays["labels"] = labels
