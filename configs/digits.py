@@ -11,7 +11,7 @@ from configs import mnist
 def get_config() -> ConfigDict:
     config = mnist.get_config()
     config.data.name = "digits"
-    config.data.binarization = "dynamic"
+    config.data.binarization = "none"  # grey values as probabilities
     config.model.time_steps = 16
     config.model.enc_size = 128
     config.model.dec_size = 128
@@ -20,8 +20,8 @@ def get_config() -> ConfigDict:
     config.model.write_size = 5
     config.model.canvas_bias = -1.0
     config.train.batch_size = 64
-    config.train.num_steps = 2_000
-    config.train.decay_steps = 2_000
+    config.train.num_steps = 3_000
+    config.train.decay_steps = 3_000
     config.train.warmup_steps = 100
     config.train.average_decay = 0.995
     config.train.log_every = 50

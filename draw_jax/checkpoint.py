@@ -36,6 +36,9 @@ class Checkpoints:
     Args:
         directory: where they lie; made if missing.
         keep: how many of the newest to keep, >= 1. The best on validation is kept besides.
+
+    Raises:
+        CheckpointError: if the loss beside a checkpoint is damaged.
     """
 
     def __init__(self, directory: Path, keep: int):
@@ -43,18 +46,21 @@ class Checkpoints:
             [
                 checkpoint_managers.LatestN(keep),
                 checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: metrics["loss"],
+                    get_metric_fn=_loss,
                     reverse=True,  # lower is better
                     n=1,
                     keep_checkpoints_without_metrics=False,
                 ),
             ]
         )
+        _check_losses(directory)
         self._damaged = directory.parent / "damaged"
         self._manager = ocp.CheckpointManager(
             directory.resolve(),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policy,
+                best_fn=_loss,  # else Orbax forgets what `save` is told
+                best_mode="min",
                 cleanup_tmp_directories=True,  # what a kill while saving left behind
             ),
         )
@@ -216,8 +222,10 @@ def _load_run(run: Path, step: int | None) -> Leaves:
     directory = run / "checkpoints"
     if not directory.is_dir():
         raise CheckpointError(f"{run} holds no checkpoint yet")
+    _check_losses(directory)
     manager = ocp.CheckpointManager(
-        directory.resolve(), options=ocp.CheckpointManagerOptions(read_only=True)
+        directory.resolve(),
+        options=ocp.CheckpointManagerOptions(read_only=True, best_fn=_loss, best_mode="min"),
     )
     with manager:
         steps = manager.all_steps()
@@ -227,7 +235,7 @@ def _load_run(run: Path, step: int | None) -> Leaves:
                     f"{run} has no checkpoint of step {step}; it has {sorted(steps)}"
                 )
             return _restore_weights(manager, step)
-        losses = {s: (manager.metrics(s) or {}).get("loss", np.inf) for s in steps}
+        losses = {s: _loss(manager.metrics(s) or {}) for s in steps}
         for candidate in sorted(steps, key=lambda s: (losses[s], -s)):
             try:
                 return _restore_weights(manager, candidate)
@@ -281,9 +289,29 @@ def _restore(manager: ocp.CheckpointManager, step: int, items: list[str]) -> dic
 
 def _parse_config(text: str, source: str) -> ConfigDict:
     try:
-        return ConfigDict(json.loads(text)).lock()
+        fields = json.loads(text)
     except ValueError as error:
         raise CheckpointError(f"{source} cannot be read: {error}") from error
+    groups = {"seed", "kind", "data", "model", "train"}
+    if not isinstance(fields, dict) or not groups <= set(fields):
+        raise CheckpointError(f"{source} is no configuration: expected {sorted(groups)}")
+    return ConfigDict(fields).lock()
+
+
+def _loss(metrics: dict[str, float]) -> float:
+    return metrics.get("loss", np.inf)
+
+
+def _check_losses(directory: Path) -> None:
+    """Raises CheckpointError naming a file that keeps Orbax from opening the directory at all."""
+    for path in sorted(directory.glob("*/metrics/metrics")):
+        try:
+            json.loads(path.read_text())
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path} is damaged ({error}); delete {path.parent}, and the checkpoint counts "
+                "as one that was not validated"
+            ) from error
 
 
 def _reason(error: Exception) -> str:

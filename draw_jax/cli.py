@@ -21,6 +21,7 @@ def run(main: Callable[[], int], argv: Sequence[str], expected: tuple[type[Excep
         main's code, 2 for bad flags or configuration, 1 for an expected error.
     """
     logging.set_verbosity(logging.FATAL)  # what libraries log comes up as an exception, too
+    sys.unraisablehook = _tell_unraisable
     app.define_help_flags()
     try:
         rest = flags.FLAGS(list(argv))
@@ -40,6 +41,12 @@ def run(main: Callable[[], int], argv: Sequence[str], expected: tuple[type[Excep
         return _say(error, BAD_FLAGS)
     except told as error:
         return _say(error, ERROR)
+
+
+def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Leaves out what Orbax's other reads and writes find once one of them has failed."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _say(error: Exception, code: int, prefix: str = "") -> int:

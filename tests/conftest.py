@@ -19,10 +19,10 @@ def key():
 def tiny():
     """Returns make(**fields) -> (a tiny Draw, variables): random in every leaf, or as initialised.
 
-    Random leaves have no zeros that would hide a term: kernels N(0, 1 / fan_in), the rest 0.3 wide.
+    Random leaves have no zeros that would hide a term: kernels N(0, 1 / fan_in), the rest N(0, noise^2).
     """
 
-    def make(initialised=False, **fields):
+    def make(initialised=False, noise=0.3, **fields):
         defaults = {
             "image_shape": (7, 5, 1),
             "time_steps": 3,
@@ -40,7 +40,7 @@ def tiny():
         rng = np.random.default_rng(0)
 
         def draw(path, leaf):
-            scale = leaf.shape[0] ** -0.5 if path[-1].key == "kernel" else 0.3
+            scale = leaf.shape[0] ** -0.5 if path[-1].key == "kernel" else noise
             return (scale * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
 
         shapes = jax.eval_shape(model.init, jax.random.key(0), x, eps)

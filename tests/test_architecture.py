@@ -11,19 +11,22 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / "draw_jax").glob("*.py"))
 MAX_LINES = 320
 
-FIGURES = {"figures", "filmstrips", "plots"}
+FIGURES = {"figures", "filmstrips", "animations", "plots", "filter_plots"}
 # Every room of the package and every script, and the rooms that it may import. A new file needs a
 # line here: say where it belongs before it grows roots.
 MAY_IMPORT = {
     "attention": set(),
     "losses": set(),
     "sampling": set(),
+    "latents": {"sampling"},
     "logs": set(),
     "cli": set(),
     "figures": set(),
     "filmstrips": {"figures"},
+    "animations": {"figures", "filmstrips"},
     "plots": {"figures"},
-    "pictures": {"attention", "sampling"} | FIGURES,
+    "filter_plots": {"figures", "plots"},
+    "pictures": {"attention", "sampling", "latents"} | FIGURES,
     "filters": {"attention", "cli", "datasets"} | FIGURES,
     "model": {"attention", "losses"},
     "build": {"model"},
@@ -39,7 +42,7 @@ MAY_IMPORT = {
     "evaluate.py": {"build", "checkpoint", "data", "evaluation", "cli"},
 }
 # Code that runs a model and knows nothing of files, flags or data sets.
-PURE = {"attention", "losses", "sampling", "model"}
+PURE = {"attention", "losses", "sampling", "latents", "model"}
 
 
 def imported(file):

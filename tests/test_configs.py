@@ -1,0 +1,105 @@
+import importlib
+from pathlib import Path
+
+import jax
+import pytest
+
+from draw_jax import build, training
+
+FOLDER = Path(__file__).parents[1] / "configs"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+# What other programs call by name.
+CONTRACT = {
+    *("seed", "kind", "data.name", "data.data_dir", "data.manual_dir", "data.binarization"),
+    *("train.batch_size", "train.num_steps", "train.learning_rate", "train.decay_steps"),
+    *("train.log_every", "train.eval_every", "train.checkpoint_every"),
+    *("model.image_shape", "model.time_steps", "model.enc_size", "model.dec_size"),
+    *("model.latent_size", "model.read_size", "model.write_size", "model.dtype"),
+}
+
+
+def load(name):
+    return importlib.import_module(f"configs.{name}").get_config()
+
+
+def fields(config, prefix=""):
+    """Returns {"group.field": value}."""
+    found = {}
+    for name, value in config.items():
+        nested = hasattr(value, "items")
+        found |= fields(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_is_complete_and_builds_its_model(name):
+    config, mnist = load(name), load("mnist")
+    training.check_config(config)
+    model = build.build(config)
+    variables = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
+    assert len(jax.tree.leaves(variables["params"])) > 5
+    if config.kind == mnist.kind:
+        assert set(fields(config)) == set(fields(mnist))
+        types = {key: type(value) for key, value in fields(mnist).items()}
+        assert {key: type(value) for key, value in fields(config).items()} == types
+    if config.train.decay_steps:  # a schedule that ends where the run does
+        assert config.train.decay_steps == config.train.num_steps
+    assert config.train.warmup_steps < config.train.num_steps
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_says_how_to_run_it(name):
+    text = (FOLDER / f"{name}.py").read_text()
+    assert text.startswith('"""') and f"python train.py --config=configs/{name}.py" in text
+
+
+def test_every_field_of_mnist_has_a_comment():
+    lines = (FOLDER / "mnist.py").read_text().splitlines()
+    assigned = [line for line in lines if line.startswith("    config.") and " = " in line]
+    groups = [line for line in assigned if line.endswith("= ConfigDict()")]
+    commented = [line for line in assigned if "  # " in line]
+    assert len(groups) == 3 and len(commented) == len(fields(load("mnist")))
+    assert len(assigned) == len(groups) + len(commented)
+
+
+def test_the_names_of_the_contract():
+    assert fields(load("mnist")).keys() >= CONTRACT
+
+
+def test_mnist_is_table_3_of_the_paper():
+    model = load("mnist").model
+    assert (model.time_steps, model.enc_size, model.dec_size, model.latent_size) == (
+        *(64, 256, 256),
+        100,
+    )
+    assert (model.read_size, model.write_size, model.image_shape) == (2, 5, (28, 28, 1))
+    assert load("mnist").data.name == "binarized_mnist"
+    assert load("mnist").data.binarization == "fixed"
+
+
+def test_no_attention_differs_from_mnist_in_attention_alone():
+    ours, theirs = fields(load("mnist_no_attention")), fields(load("mnist"))
+    assert {name for name in ours if ours[name] != theirs[name]} == {
+        "model.read_size",
+        "model.write_size",
+    }
+    assert ours["model.read_size"] == ours["model.write_size"] == 0
+
+
+def test_a_typo_in_a_locked_config():
+    config = load("smoke").lock()
+    with pytest.raises(AttributeError, match='"num_steps" instead of "num_step"'):
+        config.train.num_step = 3
+    with pytest.raises(TypeError):
+        config.train.num_steps = "many"
+
+
+def test_an_unknown_or_missing_field_of_the_model_is_named():
+    config = load("smoke")
+    config.model.depth = 3
+    with pytest.raises(ValueError, match=r"config\.model: .*'depth'"):
+        build.build(config)
+    config = load("smoke")
+    del config.model.latent_size
+    with pytest.raises(ValueError, match=r"config\.model: .*'latent_size'"):
+        build.build(config)
