@@ -92,18 +92,25 @@ def _filters(
     The softmax over the pixels is the division by Z without a constant in the denominator:
     rows sum to 1 and keep a gradient that brings a lost window back.
     """
-    offset, _ = _offsets(g, delta, glimpse_size, pixels)
-    return jax.nn.softmax(-jnp.square(offset) / (2 * sigma_sq[..., None, None]), axis=-1)
+    _, square, _ = _offsets(g, delta, glimpse_size, pixels)
+    return jax.nn.softmax(-square / (2 * sigma_sq[..., None, None]), axis=-1)
 
 
 def _offsets(
     g: jax.Array, delta: jax.Array, glimpse_size: int, pixels: int
-) -> tuple[jax.Array, jax.Array]:
-    """Returns a - mu^i [..., N, pixels] and the i - N/2 - 0.5 of eq. 19 [N]."""
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns a - a*, (a - mu^i)^2 - (a* - mu^i)^2 [..., N, pixels], i - N/2 - 0.5 [..., N], eq. 19.
+
+    a* is the pixel nearest to mu^i. Less what it is there, the exponent of a filter far outside is
+    still exact in float32 (and 0 at a*, so that no Z is 0), and so is its gradient.
+    """
     i = jnp.arange(1, glimpse_size + 1, dtype=g.dtype) - glimpse_size / 2 - 0.5
+    i = jnp.broadcast_to(i, (*g.shape, glimpse_size))
     a = jnp.arange(1, pixels + 1, dtype=g.dtype)
-    mu = g[..., None] + i * delta[..., None]
-    return a - mu[..., None], i
+    a = jnp.broadcast_to(a, (*i.shape, pixels))
+    mu = (g[..., None] + i * delta[..., None])[..., None]
+    nearest = jnp.clip(jnp.round(mu), 1, pixels)
+    return a - nearest, (a - nearest) * (a + nearest - 2 * mu), i
 
 
 def _filters_fwd(g, delta, sigma_sq, glimpse_size, pixels):
@@ -114,10 +121,10 @@ def _filters_fwd(g, delta, sigma_sq, glimpse_size, pixels):
 def _filters_bwd(glimpse_size, pixels, saved, d_f):
     """Differentiates by hand to save only the filters between the passes, not every factor."""
     f, g, delta, sigma_sq = saved
-    offset, i = _offsets(g, delta, glimpse_size, pixels)
-    d_logits = f * (d_f - (f * d_f).sum(axis=-1, keepdims=True))
+    offset, square, i = _offsets(g, delta, glimpse_size, pixels)
+    d_logits = f * (d_f - (f * d_f).sum(axis=-1, keepdims=True))  # sums to 0 over the pixels
     d_mu = (d_logits * offset).sum(axis=-1) / sigma_sq[..., None]  # [..., N]
-    d_sigma_sq = (d_logits * jnp.square(offset)).sum(axis=(-2, -1)) / (2 * jnp.square(sigma_sq))
+    d_sigma_sq = (d_logits * square).sum(axis=(-2, -1)) / (2 * jnp.square(sigma_sq))
     return d_mu.sum(axis=-1), (d_mu * i).sum(axis=-1), d_sigma_sq
 
 

@@ -1,10 +1,12 @@
 """From a command line to values, every mistake one line and an exit code."""
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 
 ERROR, BAD_FLAGS = 1, 2
 
@@ -20,7 +22,9 @@ def run(main: Callable[[], int], argv: Sequence[str], expected: tuple[type[Excep
     Returns:
         main's code, 2 for bad flags or configuration, 1 for an expected error.
     """
-    logging.set_verbosity(logging.FATAL)  # what libraries log comes up as an exception, too
+    # What these would print comes up as an exception, too.
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _tell_unraisable
     app.define_help_flags()
     try:

@@ -5,6 +5,9 @@ from hypothesis import settings
 
 from draw_jax.model import Draw
 
+# A silent broadcast between arrays of different rank is a mistake, here as in the package.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
 # The first example of every shape compiles, so that no deadline would hold.
 settings.register_profile("draw_jax", deadline=None)
 settings.load_profile("draw_jax")

@@ -68,10 +68,8 @@ def outcomes(tmp_path_factory):
         [*(argument.format(folder=folder) for argument in command), f"--workdir={folder / 'run'}"]
         for command in commands
     ]
-    forks = subprocess.run(
-        [sys.executable, "-c", FORKS, json.dumps(filled)], cwd=ROOT, stdout=subprocess.PIPE
-    )
-    assert forks.returncode == 0
+    command = [sys.executable, "-c", FORKS, json.dumps(filled)]
+    forks = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     names = ("returncode", "stdout", "stderr")
     found = [SimpleNamespace(**dict(zip(names, o, strict=True))) for o in json.loads(forks.stdout)]
     assert not (folder / "run").exists()  # nothing was begun

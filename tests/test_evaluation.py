@@ -10,6 +10,14 @@ MODEL = {"time_steps": T, "latent_size": Z, "image_shape": SHAPE}
 ATOL = 1e-3
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_fast():
+    """Saves half of the time: these models are tiny, and XLA's optimisations long."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="module")
 def drawer(tiny):
     return tiny(**MODEL)
@@ -81,9 +89,7 @@ def test_the_filling_of_the_last_batch_does_not_count(drawer, images, terms):
 def test_the_order_of_the_batches_does_not_matter(drawer, images, monkeypatch):
     result = evaluate(drawer, images, batch_size=4)
     batches = evaluation._batches
-    monkeypatch.setattr(
-        evaluation, "_batches", lambda *args: reversed(list(batches(*args)))
-    )
+    monkeypatch.setattr(evaluation, "_batches", lambda *args: reversed(list(batches(*args))))
     backwards = evaluate(drawer, images, batch_size=4)
     assert backwards.keys() == result.keys()
     for name, value in result.items():
@@ -161,7 +167,9 @@ def test_window_statistics_of_known_windows(tiny, images):
     }
     found = {name: value for name, value in result.items() if name.startswith(("read", "write"))}
     assert found == pytest.approx(expected, rel=1e-5)
-    assert evaluate(known_windows(tiny, shift=10.0), images[:6], batch_size=4)["read_off_image"] == 1.0
+    assert (
+        evaluate(known_windows(tiny, shift=10.0), images[:6], batch_size=4)["read_off_image"] == 1.0
+    )
 
 
 def test_without_attention_there_are_no_window_statistics(tiny, images):

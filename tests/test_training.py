@@ -1,3 +1,4 @@
+import functools
 import importlib
 
 import jax
@@ -9,6 +10,14 @@ import pytest
 from draw_jax import build, checkpoint, data, training
 
 B = 6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_fast():
+    """Saves half of the time: these models are tiny, and XLA's optimisations long."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def small_config(**fields):
@@ -105,19 +114,21 @@ def test_every_leaf_moves(history):
 def test_the_metrics_of_a_step_are_those_of_its_own_noise_and_images(drawer, history, images):
     model, _ = drawer
     states, metrics = history
+
+    @jax.jit
+    @functools.partial(jax.grad, has_aux=True)
+    def gradient(params, x, eps):
+        output = model.apply({"params": params}, x, eps)
+        return (output.nll + output.kl.sum(0)).mean(), output
+
     for step in (0, 2):
         x_key, eps_key = jax.random.split(jax.random.fold_in(jax.random.key(1), step))
         x = data.prepare(images[step], "dynamic", x_key)
         eps = jax.random.normal(eps_key, (model.time_steps, B, model.latent_size))
         params = states[step].params
-
-        def loss(params, x=x, eps=eps):
-            output = model.apply({"params": params}, x, eps)
-            return (output.nll + output.kl.sum(0)).mean(), output
-
-        gradients, output = jax.jit(jax.grad(loss, has_aux=True))(params)
+        gradients, output = gradient(params, x, eps)
         found = metrics[step]
-        nll, kl = np.mean(output.nll), np.mean(np.sum(output.kl, axis=0))
+        nll, kl = (float(terms.sum()) / B for terms in (output.nll, output.kl))
         assert found["nll"] == pytest.approx(nll, rel=1e-5)
         assert found["kl"] == pytest.approx(kl, rel=1e-5)
         assert found["elbo_loss"] == pytest.approx(nll + kl, rel=1e-5)
@@ -126,7 +137,7 @@ def test_the_metrics_of_a_step_are_those_of_its_own_noise_and_images(drawer, his
         difference = jax.tree.map(np.subtract, states[step + 1].params, params)
         # A difference of float32 parameters near 1 keeps 1e-7 of an update near 1e-2.
         assert found["update_norm"] == pytest.approx(norm(difference), rel=1e-4)
-        assert found["learning_rate"] == pytest.approx([0.0, None, 1e-2][step])
+        assert found["learning_rate"] == pytest.approx({0: 0.0, 2: 1e-2}[step])
 
 
 def test_the_average_follows_its_recursion(history):
@@ -145,17 +156,16 @@ def test_the_average_follows_its_recursion(history):
         )
 
 
-def test_the_clip_bounds_what_adam_sees(drawer, config, images):
+def test_the_clip_bounds_what_adam_sees(drawer, config):
     """Adam's first moment after one update is a tenth of the gradient that it was given."""
-    model, variables = drawer
-    params = variables["params"]
+    params = drawer[1]["params"]
     gradients = jax.tree.map(lambda x: np.full(x.shape, 0.5, np.float32), params)
     size = norm(gradients)
     for clip, expected in ((0.25 * size, 0.25 * size), (4 * size, size), (0.0, size)):
         train = config.train.copy_and_resolve_references()
         train.clip_norm = float(clip)
         optimizer = training.make_optimizer(train)
-        _, opt_state = optimizer.update(gradients, optimizer.init(params), params)
+        _, opt_state = jax.jit(optimizer.update)(gradients, optimizer.init(params), params)
         state = training.TrainState(params, None, opt_state)
         assert 10 * norm(adam(state).mu) == pytest.approx(expected, rel=1e-5)
 
@@ -163,10 +173,10 @@ def test_the_clip_bounds_what_adam_sees(drawer, config, images):
 def test_the_loss_of_a_fixed_batch_goes_down(history, update, images):
     states, _ = history
     state, losses = states[0], []
-    for step in range(60):
+    for step in range(100):
         state, metrics = update(state, step, images[0])
         losses.append(float(metrics["elbo_loss"]))
-    assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 1
+    assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.8  # noise of a mean: 0.1
 
 
 def test_the_learning_rate_at_hand_computed_steps():
@@ -276,7 +286,7 @@ def test_what_may_change_between_a_run_and_its_continuation(field, value):
     ("field", "value", "told"),
     [
         ("seed", 1, "0 -> 1"),
-        ("data.binarization", "none", "dynamic -> none"),
+        ("data.binarization", "fixed", "none -> fixed"),
         ("model.image_shape", (8, 8, 1), "[28, 28, 1] -> [8, 8, 1]"),
         ("model.canvas_bias", -1.5, "-1.0 -> -1.5"),
         ("train.batch_size", 8, "32 -> 8"),
@@ -305,9 +315,7 @@ def source(tmp_path_factory):
     config = small_config()
     rng = np.random.default_rng(0)
     template = training.initial_state(build.build(config), jax.random.key(0), config.train)
-    params = jax.tree.map(
-        lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), template.params
-    )
+    params = jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), template.params)
     checkpoint.write_config(run, config)
     checkpoints = checkpoint.Checkpoints(run / "checkpoints", 1)
     checkpoints.save(7, {"params": params}, 1.0)
