@@ -12,7 +12,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from draw_jax import checkpoint, cli, data, training
+from draw_jax import checkpoint, cli, data, runs, training
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to train, such as configs/mnist.py")
 _WORKDIR = flags.DEFINE_string("workdir", "", "The run directory; default runs/<config name>")
@@ -43,5 +43,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    expected = (checkpoint.CheckpointError, data.DataNotFound, training.Refused)
+    expected = (checkpoint.CheckpointError, data.DataNotFound, runs.Refused)
     sys.exit(cli.run(main, sys.argv, expected))

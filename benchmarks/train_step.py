@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from draw_jax import build, cli, training
+from draw_jax import build, cli, optimization
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/mnist.py", "What to train")
 _REPEATS = flags.DEFINE_integer("repeats", 20, "Steps timed", lower_bound=3)
@@ -73,8 +73,8 @@ def make_floor(config: ConfigDict) -> tuple[Any, list[Any]]:
 def make_step(config: ConfigDict) -> tuple[Any, Any, Any]:
     """Returns the jitted update, a state and a batch of images."""
     model, streams = build.build(config), build.keys(config.seed)
-    state = training.initial_state(model, streams.init, config.train)
-    update = jax.jit(training.make_update(model, config, streams.train), donate_argnums=0)
+    state = optimization.initial_state(model, streams.init, config.train)
+    update = jax.jit(optimization.make_update(model, config, streams.train), donate_argnums=0)
     images = np.random.default_rng(0).integers(
         0, 2, (config.train.batch_size, *model.image_shape), np.uint8
     )

@@ -5,7 +5,6 @@ SHA-256 of every leaf, since a flipped byte would else be restored without a wor
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -22,12 +21,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from draw_jax import build
-
-Leaves = dict[str, np.ndarray]  # a tree as {"path.to.leaf": array}
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that is missing, damaged or of another model; the message says what to do."""
+from draw_jax.leaves import CheckpointError, Leaves, digest, flatten, unflatten
 
 
 class Checkpoints:
@@ -76,8 +70,8 @@ class Checkpoints:
         Raises:
             CheckpointError: if this one, or the one before it, cannot be written.
         """
-        leaves = {name: _flatten(tree) for name, tree in items.items()}
-        digests = {name: {k: _digest(v) for k, v in tree.items()} for name, tree in leaves.items()}
+        leaves = {name: flatten(tree) for name, tree in items.items()}
+        digests = {name: {k: digest(v) for k, v in tree.items()} for name, tree in leaves.items()}
         saves: dict[str, Any] = {name: ocp.args.PyTreeSave(tree) for name, tree in leaves.items()}
         with self._writing():
             if step in self._manager.all_steps():
@@ -114,7 +108,7 @@ class Checkpoints:
                 print(f"{error}; moved to {target}, trying the one before it", flush=True)
                 continue
             return step, {
-                name: _unflatten(leaves[name], template, f"checkpoint {step}, {name}")
+                name: unflatten(leaves[name], template, f"checkpoint {step}, {name}")
                 for name, template in templates.items()
             }
         if steps or self._damaged.is_dir():  # on the second try, too: never start anew unasked
@@ -174,7 +168,7 @@ def load(run: str | os.PathLike[str], step: int | None = None) -> tuple[ConfigDi
         )
     model = build.build(config)
     template = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
-    params = _unflatten(leaves, template["params"], f"weights of {str(run)!r}")
+    params = unflatten(leaves, template["params"], f"weights of {str(run)!r}")
     return config, model, {"params": params}
 
 
@@ -213,7 +207,7 @@ def export(run: Path, target: Path, dtype: str = "float32") -> None:
     """
     config, _, variables = load(run)
     target.mkdir(parents=True, exist_ok=True)
-    leaves: dict[str, Any] = {k: v.astype(dtype) for k, v in _flatten(variables["params"]).items()}
+    leaves: dict[str, Any] = {k: v.astype(dtype) for k, v in flatten(variables["params"]).items()}
     np.savez_compressed(target / "weights.npz", **leaves)
     write_config(target, config)
 
@@ -280,7 +274,7 @@ def _restore(manager: ocp.CheckpointManager, step: int, items: list[str]) -> dic
         raise CheckpointError(f"checkpoint {step} is damaged ({_reason(error)})") from error
     for name in items:
         for key, leaf in leaves[name].items():
-            if _digest(leaf) != digests[name][key]:
+            if digest(leaf) != digests[name][key]:
                 raise CheckpointError(
                     f"checkpoint {step} is damaged ({name}.{key} is not what was saved)"
                 )
@@ -318,37 +312,3 @@ def _reason(error: Exception) -> str:
     """Returns the beginning, and the end that has the cause, of what may be a page."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0].split(" [source")[0]
     return text if len(text) <= 200 else f"{text[:60]} ... {text[-140:]}"
-
-
-def _digest(leaf: np.ndarray) -> str:
-    header = f"{leaf.dtype}{leaf.shape}".encode()
-    return hashlib.sha256(header + np.ascontiguousarray(leaf).tobytes()).hexdigest()
-
-
-def _path(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
-def _flatten(tree: Any) -> Leaves:
-    """Returns copies of the leaves on the host, so that the originals may be donated."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {_path(path): np.array(leaf) for path, leaf in leaves}
-
-
-def _unflatten(leaves: Leaves, template: Any, source: str) -> Any:
-    """Returns the leaves in the template's structure, or raises CheckpointError."""
-    expected = jax.tree_util.tree_leaves_with_path(template)
-    names = {_path(path) for path, _ in expected}
-    if names != set(leaves):
-        raise CheckpointError(
-            f"{source} is of another model: missing {sorted(names - set(leaves))[:3]}, "
-            f"unexpected {sorted(set(leaves) - names)[:3]}"
-        )
-    for path, leaf in expected:
-        saved = leaves[_path(path)]
-        if (saved.shape, saved.dtype) != (leaf.shape, leaf.dtype):
-            raise CheckpointError(
-                f"{source} is of another model: {_path(path)} is {saved.dtype}{saved.shape}, "
-                f"expected {leaf.dtype}{leaf.shape}"
-            )
-    return jax.tree.unflatten(jax.tree.structure(template), [leaves[_path(p)] for p, _ in expected])

@@ -100,7 +100,9 @@ def check_shape(split: Split, image_shape: tuple[int, int, int]) -> None:
         )
 
 
-def prepare(images: jax.Array | np.ndarray, binarization: str, key: jax.Array | None = None) -> jax.Array:
+def prepare(
+    images: jax.Array | np.ndarray, binarization: str, key: jax.Array | None = None
+) -> jax.Array:
     """Return images in [0, 1], the targets of eq. 9's Bernoulli; pure, to be traced by `jit`.
 
     Args:

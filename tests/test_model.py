@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from configs import digits, mnist, mnist_no_attention, mnist_small, smoke
-from draw_jax import attention, build, evaluation, losses, training
-from draw_jax import model as model_room
-from draw_jax.model import Draw, Linear, Output, Trace
+from draw_jax import attention, build, evaluation, layers, losses, optimization
+from draw_jax.layers import Linear
+from draw_jax.model import Draw, Output, Trace
 
 T, B = 3, 2  # of most tests here
 ATTENTION = list(itertools.product([0, 2], [0, 3]))  # (read_size, write_size)
@@ -212,9 +212,9 @@ def test_peer_bug_3_training_and_evaluation_draw_noise_for_every_step():
     config = smoke.get_config()
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 2, 1)).astype(np.uint8)
     params = jnp.float32(0)
-    opt_state = training.make_optimizer(config.train).init(params)
-    state = training.TrainState(params, None, opt_state)
-    update = jax.jit(training.make_update(probe, config, key))
+    opt_state = optimization.make_optimizer(config.train).init(params)
+    state = optimization.TrainState(params, None, opt_state)
+    update = jax.jit(optimization.make_update(probe, config, key))
     _, metrics = update(state, 0, images)
     # 8 x 25 variances over 40 steps: 0.975 with a standard error of 0.016; shared noise gives 0.
     assert abs(metrics["nll"] - 0.975) < 0.08
@@ -260,7 +260,7 @@ def test_peer_bug_8_long_unrolls_keep_finite_gradients_and_every_config_clips_th
         direction = np.array([0.6, 0.8], np.float32)
         moments = []
         for size in (train.clip_norm, 1e3 * train.clip_norm):
-            optimizer = training.make_optimizer(train)
+            optimizer = optimization.make_optimizer(train)
             state = optimizer.init(np.zeros(2, np.float32))
             _, state = optimizer.update(size * direction, state)
             moments.append([np.asarray(x) for x in jax.tree.leaves(state) if np.ndim(x)])
@@ -334,7 +334,7 @@ def test_the_lstm_and_its_gradient_are_the_plain_ones(leading):
     gates, cell = 2 * normal(0, *leading, 20), normal(1, *leading, 5)
     weights = (normal(2, *leading, 5), normal(3, *leading, 5))
     results = []
-    for step in (model_room.lstm_step, plain_lstm_step):
+    for step in (layers.lstm_step, plain_lstm_step):
         out, vjp = jax.vjp(step, gates, cell)
         results.append((*out, *vjp(weights)))
     for a, b in zip(*results, strict=True):
@@ -348,7 +348,7 @@ def test_the_lstm_and_its_gradient_are_the_plain_ones(leading):
 
 def test_the_gradient_of_the_lstm_is_finite_differences_of_the_loop():
     gates, cell, d_h, d_cell = normal(0, 8), normal(1, 2), normal(2, 2), normal(3, 2)
-    _, vjp = jax.vjp(model_room.lstm_step, gates, cell)
+    _, vjp = jax.vjp(layers.lstm_step, gates, cell)
     ours = np.concatenate(vjp((d_h, d_cell)))
 
     def loss(args):
@@ -363,7 +363,7 @@ def test_the_gradient_of_the_lstm_is_finite_differences_of_the_loop():
 @given(st.floats(-1e4, 1e4, width=32), st.floats(-1e4, 1e4, width=32))
 def test_the_lstm_is_finite_and_its_output_bounded_at_any_gates(gate, cell):
     gates, cell = np.full(4, gate, np.float32), np.full(1, cell, np.float32)
-    out, vjp = jax.vjp(model_room.lstm_step, gates, cell)
+    out, vjp = jax.vjp(layers.lstm_step, gates, cell)
     assert np.isfinite(out).all() and np.abs(out[0]).max() <= 1
     assert all(np.isfinite(g).all() for g in vjp((np.ones_like(cell), np.ones_like(cell))))
 

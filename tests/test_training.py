@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from draw_jax import build, checkpoint, data, training
+from draw_jax import build, checkpoint, data, optimization, runs, training
 
 B = 6
 
@@ -64,15 +64,15 @@ def images():
 
 @pytest.fixture(scope="module")
 def update(drawer, config):
-    return jax.jit(training.make_update(drawer[0], config, jax.random.key(1)))
+    return jax.jit(optimization.make_update(drawer[0], config, jax.random.key(1)))
 
 
 @pytest.fixture(scope="module")
 def history(drawer, config, update, images):
     """Returns the states before and after three updates, and their metrics."""
     params = drawer[1]["params"]
-    optimizer = training.make_optimizer(config.train)
-    states = [training.TrainState(params, params, optimizer.init(params))]
+    optimizer = optimization.make_optimizer(config.train)
+    states = [optimization.TrainState(params, params, optimizer.init(params))]
     metrics = []
     for step in range(3):
         state, values = update(states[-1], step, images[step])
@@ -164,9 +164,9 @@ def test_the_clip_bounds_what_adam_sees(drawer, config):
     for clip, expected in ((0.25 * size, 0.25 * size), (4 * size, size), (0.0, size)):
         train = config.train.copy_and_resolve_references()
         train.clip_norm = float(clip)
-        optimizer = training.make_optimizer(train)
+        optimizer = optimization.make_optimizer(train)
         _, opt_state = jax.jit(optimizer.update)(gradients, optimizer.init(params), params)
-        state = training.TrainState(params, None, opt_state)
+        state = optimization.TrainState(params, None, opt_state)
         assert 10 * norm(adam(state).mu) == pytest.approx(expected, rel=1e-5)
 
 
@@ -188,7 +188,7 @@ def test_the_learning_rate_at_hand_computed_steps():
             "train.final_learning_rate": 0.1,
         }
     ).train
-    schedule = training.learning_rate(train)
+    schedule = optimization.learning_rate(train)
     expected = {
         0: 0.0,
         5: 1e-3,
@@ -206,22 +206,22 @@ def test_a_learning_rate_without_warm_up_or_decay():
     train = small_config(
         **{"train.learning_rate": 2e-3, "train.warmup_steps": 0, "train.decay_steps": 0}
     ).train
-    schedule = training.learning_rate(train)
+    schedule = optimization.learning_rate(train)
     assert [float(schedule(step)) for step in (0, 1, 10**6)] == pytest.approx([2e-3] * 3)
 
 
 def test_the_streams_of_a_seed_are_four_and_its_own():
-    bits = [jax.random.key_data(key).tolist() for seed in (0, 1) for key in training.keys(seed)]
+    bits = [jax.random.key_data(key).tolist() for seed in (0, 1) for key in build.keys(seed)]
     assert len({tuple(b) for b in bits}) == 8
-    again = [jax.random.key_data(key).tolist() for key in training.keys(0)]
-    assert again == bits[:4] and training.keys(0)._fields == ("init", "train", "evaluate", "sample")
+    again = [jax.random.key_data(key).tolist() for key in build.keys(0)]
+    assert again == bits[:4] and build.keys(0)._fields == ("init", "train", "evaluate", "sample")
 
 
 @pytest.mark.parametrize("average", [True, False])
 def test_the_first_state(average):
     config = small_config(**{"train.average_decay": 0.9 if average else 0.0})
     model = build.build(config)
-    state = training.initial_state(model, jax.random.key(0), config.train)
+    state = optimization.initial_state(model, jax.random.key(0), config.train)
     assert (state.average is not None) == average
     assert jnp.ndim(adam(state).count) == 0 and adam(state).count == 0
     if average:
@@ -279,7 +279,7 @@ def test_a_batch_must_divide_among_the_devices(batch_size, sizes, monkeypatch):
     ],
 )
 def test_what_may_change_between_a_run_and_its_continuation(field, value):
-    assert training.differing_fields(small_config(**{field: value}), small_config()) == []
+    assert runs.differing_fields(small_config(**{field: value}), small_config()) == []
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_what_may_change_between_a_run_and_its_continuation(field, value):
     ],
 )
 def test_what_must_not_change(field, value, told):
-    differing = training.differing_fields(small_config(**{field: value}), small_config())
+    differing = runs.differing_fields(small_config(**{field: value}), small_config())
     assert differing == [f"config.{field}: {told}"]
 
 
@@ -304,8 +304,8 @@ def test_a_field_that_only_one_of_them_has():
     ours, theirs = small_config(), small_config()
     with ours.unlocked():
         ours.model.depth = 3
-    assert training.differing_fields(ours, theirs) == ["config.model.depth: (none) -> 3"]
-    assert training.differing_fields(theirs, ours) == ["config.model.depth: 3 -> (none)"]
+    assert runs.differing_fields(ours, theirs) == ["config.model.depth: (none) -> 3"]
+    assert runs.differing_fields(theirs, ours) == ["config.model.depth: 3 -> (none)"]
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +314,7 @@ def source(tmp_path_factory):
     run = tmp_path_factory.mktemp("source")
     config = small_config()
     rng = np.random.default_rng(0)
-    template = training.initial_state(build.build(config), jax.random.key(0), config.train)
+    template = optimization.initial_state(build.build(config), jax.random.key(0), config.train)
     params = jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), template.params)
     checkpoint.write_config(run, config)
     checkpoints = checkpoint.Checkpoints(run / "checkpoints", 1)

@@ -1,0 +1,48 @@
+"""A tree of arrays as named leaves, each with its digest: the form in which weights are kept."""
+
+import hashlib
+from typing import Any
+
+import jax
+import numpy as np
+
+Leaves = dict[str, np.ndarray]  # a tree as {"path.to.leaf": array}
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is missing, damaged or of another model; the message says what to do."""
+
+
+def digest(leaf: np.ndarray) -> str:
+    """Returns the SHA-256 of an array's dtype, shape and bytes."""
+    header = f"{leaf.dtype}{leaf.shape}".encode()
+    return hashlib.sha256(header + np.ascontiguousarray(leaf).tobytes()).hexdigest()
+
+
+def _path(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def flatten(tree: Any) -> Leaves:
+    """Returns copies of the leaves on the host, so that the originals may be donated."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {_path(path): np.array(leaf) for path, leaf in leaves}
+
+
+def unflatten(leaves: Leaves, template: Any, source: str) -> Any:
+    """Returns the leaves in the template's structure, or raises CheckpointError."""
+    expected = jax.tree_util.tree_leaves_with_path(template)
+    names = {_path(path) for path, _ in expected}
+    if names != set(leaves):
+        raise CheckpointError(
+            f"{source} is of another model: missing {sorted(names - set(leaves))[:3]}, "
+            f"unexpected {sorted(set(leaves) - names)[:3]}"
+        )
+    for path, leaf in expected:
+        saved = leaves[_path(path)]
+        if (saved.shape, saved.dtype) != (leaf.shape, leaf.dtype):
+            raise CheckpointError(
+                f"{source} is of another model: {_path(path)} is {saved.dtype}{saved.shape}, "
+                f"expected {leaf.dtype}{leaf.shape}"
+            )
+    return jax.tree.unflatten(jax.tree.structure(template), [leaves[_path(p)] for p, _ in expected])
