@@ -206,6 +206,8 @@ def export(run: Path, target: Path, dtype: str = "float32") -> None:
         dtype: of the stored arrays; float16 halves the size.
     """
     config, _, variables = load(run)
+    with config.unlocked():
+        config.data.data_dir = config.data.manual_dir = ""  # folders of this machine
     target.mkdir(parents=True, exist_ok=True)
     leaves: dict[str, Any] = {k: v.astype(dtype) for k, v in flatten(variables["params"]).items()}
     np.savez_compressed(target / "weights.npz", **leaves)

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def run(main: Callable[[], int], argv: Sequence[str], expected: tuple[type[Excep
     try:
         return main()
     except ValueError as error:
+        if not _raised_here(error, argv[0]):  # a defect: its traceback is what helps
+            raise
         return _say(error, BAD_FLAGS)
     except told as error:
         return _say(error, ERROR)
@@ -51,6 +54,13 @@ def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     """Leaves out what Orbax's other reads and writes find once one of them has failed."""
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
+
+
+def _raised_here(error: Exception, script: str) -> bool:
+    """Returns whether our own code raised an error, in words meant for a user."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    file = Path(frame.f_code.co_filename).resolve()
+    return file.is_relative_to(Path(__file__).resolve().parent) or file == Path(script).resolve()
 
 
 def _say(error: Exception, code: int, prefix: str = "") -> int:

@@ -60,8 +60,12 @@ def differing_fields(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
 
 
 def check_continues(config: ConfigDict, run: Path) -> None:
-    """Raises Refused if the run directory holds a run of another mathematics."""
-    if (run / "config.json").exists():
+    """Raises Refused if the run directory holds a run of another mathematics.
+
+    One that ended before its first checkpoint holds nothing that could be lost.
+    """
+    begun = any((run / "checkpoints").glob("[0-9]*")) or (run / "damaged").exists()
+    if begun and (run / "config.json").exists():
         fields = differing_fields(config, checkpoint.read_config(run))
         if fields:
             raise Refused(

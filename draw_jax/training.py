@@ -19,6 +19,14 @@ from draw_jax.optimization import TrainState, initial_state, make_update
 # Exit codes of train.py.
 FINISHED, ERROR, BAD_CONFIG, STOPPED, DIVERGED = range(5)
 
+# What this room reads; build checks `model`.
+_FIELDS = (
+    *("seed", "kind", "model", "data.name", "data.data_dir", "data.manual_dir"),
+    *("data.binarization", "train.batch_size", "train.num_steps", "train.learning_rate"),
+    *("train.warmup_steps", "train.decay_steps", "train.final_learning_rate", "train.clip_norm"),
+    *("train.average_decay", "train.log_every", "train.eval_every", "train.checkpoint_every"),
+    *("train.keep_checkpoints", "train.init_from"),
+)
 _SAMPLES = 64  # images in the sample grid
 
 
@@ -42,8 +50,8 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
         runs.Refused: if the run directory holds a run of another mathematics, or is in use.
         checkpoint.CheckpointError, data.DataNotFound: as they say.
     """
-    model = build.build(config)
     check_config(config)
+    model = build.build(config)
     run = Path(workdir)
     claimed = runs.claim(run) if jax.process_index() == 0 else contextlib.nullcontext()
     with stopping.stop_signals() as stop, claimed:
@@ -201,7 +209,13 @@ def _finished(run: Path, step: int) -> int:
 
 
 def check_config(config: ConfigDict) -> None:
-    """Raises ValueError naming the first field of `train`, or the seed, that cannot be."""
+    """Raises ValueError naming the first field that is missing, or out of range, outside `model`."""
+    for name in _FIELDS:
+        group = config
+        for part in name.split("."):
+            if part not in group:
+                raise ValueError(f"config.{name}: missing; configs/mnist.py has every field")
+            group = group[part]
     if config.seed < 0:
         raise ValueError(f"config.seed: expected >= 0, got {config.seed}")
     train = config.train

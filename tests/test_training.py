@@ -253,6 +253,28 @@ def test_a_field_that_cannot_be_is_named(field, value, expected):
         training.check_config(small_config(**{f"train.{field}": value}))
 
 
+@pytest.mark.parametrize("field", ["train.clip_norm", "data.name", "model", "seed"])
+def test_a_missing_field_is_named(field):
+    config = small_config().copy_and_resolve_references()
+    *groups, name = field.split(".")
+    with config.unlocked():
+        group = config[groups[0]] if groups else config
+        with group.unlocked():
+            del group[name]
+    with pytest.raises(ValueError, match=rf"config\.{field}: missing; configs/mnist.py has"):
+        training.check_config(config)
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_may_change(tmp_path):
+    config, other = small_config(), small_config(**{"model.latent_size": 3})
+    checkpoint.write_config(tmp_path, config)
+    runs.check_continues(other, tmp_path)
+    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
+    runs.check_continues(config, tmp_path)
+    with pytest.raises(runs.Refused, match="config.model.latent_size: 2 -> 3"):
+        runs.check_continues(other, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("batch_size", "sizes"), [(30, "24 or 32"), (3, "8"), (8, None), (100, "96 or 104")]
 )
