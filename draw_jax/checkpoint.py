@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import warnings
+import zipfile
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -17,11 +18,12 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from draw_jax import build
-from draw_jax.leaves import CheckpointError, Leaves, digest, flatten, unflatten
+from draw_jax.leaves import CheckpointError, Leaves, digest, flatten, reason, unflatten
 
 
 class Checkpoints:
@@ -130,7 +132,7 @@ class Checkpoints:
             yield
         except Exception as error:  # Orbax hands on whatever its threads met
             raise CheckpointError(
-                f"cannot write to {self._manager.directory} ({_reason(error)}); the checkpoints "
+                f"cannot write to {self._manager.directory} ({reason(error)}); the checkpoints "
                 "that are there stay: once it can be written, the same command continues"
             ) from error
 
@@ -158,8 +160,13 @@ def load(run: str | os.PathLike[str], step: int | None = None) -> tuple[ConfigDi
         leaves = _load_run(path, step)
     elif len(path.parts) == 1 and (shipped / "config.json").is_file():
         config = _parse_config((shipped / "config.json").read_text(), str(shipped))
-        with (shipped / "weights.npz").open("rb") as file, np.load(file) as arrays:
-            leaves = {name: arrays[name].astype(np.float32) for name in arrays.files}
+        try:
+            with (shipped / "weights.npz").open("rb") as file, np.load(file) as arrays:
+                leaves = {name: arrays[name].astype(np.float32) for name in arrays.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise CheckpointError(
+                f"the shipped weights {str(run)!r} are damaged: {error}"
+            ) from error
     else:
         found = "a directory without config.json" if path.is_dir() else "no directory"
         raise CheckpointError(
@@ -219,10 +226,13 @@ def _load_run(run: Path, step: int | None) -> Leaves:
     if not directory.is_dir():
         raise CheckpointError(f"{run} holds no checkpoint yet")
     _check_losses(directory)
+    verbosity = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)  # that read-only is read-only is no news
     manager = ocp.CheckpointManager(
         directory.resolve(),
         options=ocp.CheckpointManagerOptions(read_only=True, best_fn=_loss, best_mode="min"),
     )
+    absl_logging.set_verbosity(verbosity)
     with manager:
         steps = manager.all_steps()
         if step is not None:
@@ -250,7 +260,7 @@ def _digests(manager: ocp.CheckpointManager, step: int) -> dict[str, dict[str, s
         digests = ocp.args.Composite(digests=ocp.args.JsonRestore())
         return manager.restore(step, args=digests).digests
     except Exception as error:  # by file, Orbax raises ValueError, JSONDecodeError, bare Exception
-        raise CheckpointError(f"checkpoint {step} is damaged ({_reason(error)})") from error
+        raise CheckpointError(f"checkpoint {step} is damaged ({reason(error)})") from error
 
 
 def _restore(manager: ocp.CheckpointManager, step: int, items: list[str]) -> dict[str, Leaves]:
@@ -273,7 +283,7 @@ def _restore(manager: ocp.CheckpointManager, step: int, items: list[str]) -> dic
         )
         leaves = {name: restored[name] for name in items}
     except Exception as error:
-        raise CheckpointError(f"checkpoint {step} is damaged ({_reason(error)})") from error
+        raise CheckpointError(f"checkpoint {step} is damaged ({reason(error)})") from error
     for name in items:
         for key, leaf in leaves[name].items():
             if digest(leaf) != digests[name][key]:
@@ -308,9 +318,3 @@ def _check_losses(directory: Path) -> None:
                 f"{path} is damaged ({error}); delete {path.parent}, and the checkpoint counts "
                 "as one that was not validated"
             ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Returns the beginning, and the end that has the cause, of what may be a page."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0].split(" [source")[0]
-    return text if len(text) <= 200 else f"{text[:60]} ... {text[-140:]}"

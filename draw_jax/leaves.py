@@ -46,3 +46,9 @@ def unflatten(leaves: Leaves, template: Any, source: str) -> Any:
                 f"expected {leaf.dtype}{leaf.shape}"
             )
     return jax.tree.unflatten(jax.tree.structure(template), [leaves[_path(p)] for p, _ in expected])
+
+
+def reason(error: Exception) -> str:
+    """Returns an error's beginning, and the end that has the cause, of what may be a page."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0].split(" [source")[0]
+    return text if len(text) <= 200 else f"{text[:60]} ... {text[-140:]}"

@@ -1,0 +1,40 @@
+"""The weights that come with the package."""
+
+import jax
+import numpy as np
+import pytest
+
+from draw_jax import checkpoint, sampling
+
+NAMES = checkpoint.shipped_names()
+
+
+def test_mnist_is_shipped():
+    assert "mnist" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_weights_draw_and_name_no_folder_of_their_makers_machine(name):
+    config, model, variables = checkpoint.load(name)
+    assert config.data.data_dir == config.data.manual_dir == ""
+    means = sampling.mean_images(
+        sampling.generate(model, variables, jax.random.key(0), 4).canvases[-1]
+    )
+    # Ink and paper, not the grey of weights that were never trained.
+    assert np.isfinite(means).all()
+    assert np.mean((means < 0.1) | (means > 0.9)) > 0.7
+    assert 0.02 < means.mean() < 0.6
+
+
+def test_damaged_shipped_weights_are_named(monkeypatch, tmp_path):
+    package = checkpoint.resources.files("draw_jax")
+    copy = tmp_path / "pretrained" / "mnist"
+    copy.mkdir(parents=True)
+    for name in ("config.json", "weights.npz"):
+        (copy / name).write_bytes((package / "pretrained" / "mnist" / name).read_bytes())
+    weights = bytearray((copy / "weights.npz").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (copy / "weights.npz").write_bytes(weights)
+    monkeypatch.setattr(checkpoint.resources, "files", lambda package: tmp_path)
+    with pytest.raises(checkpoint.CheckpointError, match="'mnist' are damaged"):
+        checkpoint.load("mnist")
