@@ -214,7 +214,8 @@ def test_nearest_takes_the_first_of_equals():
 
 
 def call(name, *args, **kwargs):
-    return lambda model, variables: getattr(sampling, name)(model, variables, *args, **kwargs)
+    function = getattr(sampling, name, None) or getattr(latents, name)
+    return lambda model, variables: function(model, variables, *args, **kwargs)
 
 
 KEY = jax.random.key(0)
