@@ -118,7 +118,7 @@ def test_what_is_raised_becomes_an_exit_code(error, code, told, capsys):
     def main():
         raise error
 
-    assert cli.run(main, ["program"], (Expected,)) == code
+    assert cli.run(main, [__file__], (Expected,)) == code
     assert capsys.readouterr().err == told
 
 
@@ -127,6 +127,8 @@ def test_a_code_is_handed_on_and_a_defect_is_not_hidden():
     assert cli.run(lambda: 3, ["program"], ()) == 3
     with pytest.raises(ZeroDivisionError):
         cli.run(lambda: 1 // 0, ["program"], (Expected,))
+    with pytest.raises(json.JSONDecodeError):  # a ValueError, but no words for a user
+        cli.run(lambda: json.loads("{"), [__file__], (Expected,))
 
 
 def test_which_run_wants_exactly_one(tmp_path):

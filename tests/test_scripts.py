@@ -118,7 +118,8 @@ def test_evaluate_repeats_the_validation_line_of_the_run(trained):
     done = script("evaluate.py", "--workdir=run", "--split=validation", cwd=trained)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.strip().splitlines()[-1])
-    rows = [json.loads(line) for line in (trained / "run" / "metrics.jsonl").open()]
+    lines = (trained / "run" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
     best = min(row["elbo_loss"] for row in rows if row["split"] == "validation")
     np.testing.assert_allclose(result["elbo_loss"], best, atol=1e-3)  # float32 order of sums
 
