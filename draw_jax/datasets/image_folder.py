@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from draw_jax.datasets import prepared
 from draw_jax.datasets.prepared import DataNotFound
@@ -217,14 +216,7 @@ def _decode(
     with (
         warnings.catch_warnings(action="ignore"),
         ThreadPoolExecutor() as threads,
-        tqdm(
-            total=len(files),
-            desc=f"decoding {split}",
-            unit="image",
-            delay=1,
-            disable=None,  # on a terminal only
-            file=sys.stderr,
-        ) as progress,
+        prepared.progress_bar(len(files), split) as progress,
     ):
         for first in range(0, len(files), _BLOCK):
             block = files[first : first + _BLOCK]

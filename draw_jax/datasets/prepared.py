@@ -116,14 +116,7 @@ def _examples(
 
     try:
         source = tfds.builder_from_directory(folder).as_data_source(f"{split}[{start}:{stop}]")
-        with tqdm(
-            total=len(source),
-            desc=f"decoding {split}",
-            unit="image",
-            delay=1,
-            disable=None,  # on a terminal only
-            file=sys.stderr,
-        ) as progress:
+        with progress_bar(len(source), split) as progress:
             for first in range(0, len(source), _BLOCK):
                 block = range(first, min(first + _BLOCK, len(source)))
                 yield from source.__getitems__(list(block))
@@ -152,6 +145,18 @@ def _fingerprint(folder: Path) -> str:
         stat = file.stat()
         digest.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
+
+
+def progress_bar(total: int, split: str) -> tqdm:
+    """Returns a bar for decoding `total` images: on a terminal only, and after a second."""
+    return tqdm(
+        total=total,
+        desc=f"decoding {split}",
+        unit="image",
+        delay=1,
+        disable=None,
+        file=sys.stderr,
+    )
 
 
 def read_cache(path: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray | None] | None:
