@@ -89,11 +89,12 @@ def _filters(
 ) -> jax.Array:
     """Returns one axis' filters [..., N, pixels]: eq. 19 (or 20) and eq. 25 (or 26).
 
-    The softmax over the pixels is the division by Z without a constant in the denominator:
-    rows sum to 1 and keep a gradient that brings a lost window back.
+    The division by Z has no constant in its denominator: rows sum to 1 and keep a gradient that
+    brings a lost window back. No exponent is above that of the nearest pixel, 0.
     """
     _, square, _ = _offsets(g, delta, glimpse_size, pixels)
-    return jax.nn.softmax(-square / (2 * sigma_sq[..., None, None]), axis=-1)
+    f = jnp.exp(-square / (2 * sigma_sq[..., None, None]))
+    return f / f.sum(axis=-1, keepdims=True)
 
 
 def _offsets(
@@ -189,7 +190,17 @@ def _filter(f_y: jax.Array, image: jax.Array, f_x: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def _spread(f_y: jax.Array, patch: jax.Array, f_x: jax.Array) -> jax.Array:
     rows = jnp.einsum("...nmc,...mw->...nwc", patch, f_x)
-    return jnp.einsum("...nh,...nwc->...hwc", f_y, rows)
+    return _outer_products(f_y, rows)
+
+
+def _outer_products(f_y: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns F_Y^T rows, [..., N, H] and [..., N, W, C] to [..., H, W, C].
+
+    A batched product of N terms each costs several times this sum of N outer products, which is
+    elementwise, so that XLA makes one loop of it and of what is then done with the image.
+    """
+    terms = (f_y[..., n, :, None, None] * rows[..., n, None, :, :] for n in range(f_y.shape[-2]))
+    return functools.reduce(jnp.add, terms)
 
 
 def _filter_bwd(saved, d_patch):
@@ -197,8 +208,7 @@ def _filter_bwd(saved, d_patch):
     rows = jnp.einsum("...nh,...hwc->...nwc", f_y, image)
     d_rows = jnp.einsum("...nmc,...mw->...nwc", d_patch, f_x)
     d_f_y = jnp.einsum("...nwc,...hwc->...nh", d_rows, image)
-    d_f_x = jnp.einsum("...nmc,...nwc->...mw", d_patch, rows)
-    return d_f_y, jnp.einsum("...nh,...nwc->...hwc", f_y, d_rows), d_f_x
+    return d_f_y, _outer_products(f_y, d_rows), _d_f_x(d_patch, rows)
 
 
 def _spread_bwd(saved, d_image):
@@ -206,8 +216,14 @@ def _spread_bwd(saved, d_image):
     rows = jnp.einsum("...nmc,...mw->...nwc", patch, f_x)
     d_rows = jnp.einsum("...nh,...hwc->...nwc", f_y, d_image)
     d_f_y = jnp.einsum("...nwc,...hwc->...nh", rows, d_image)
-    d_f_x = jnp.einsum("...nmc,...nwc->...mw", patch, d_rows)
-    return d_f_y, jnp.einsum("...nwc,...mw->...nmc", d_rows, f_x), d_f_x
+    return d_f_y, jnp.einsum("...nwc,...mw->...nmc", d_rows, f_x), _d_f_x(patch, d_rows)
+
+
+def _d_f_x(patch: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns the sum over rows and channels of their outer products, [..., M, W]."""
+    if patch.shape[-1] == 1:
+        return _outer_products(patch[..., 0], rows)[..., 0]
+    return jnp.einsum("...nmc,...nwc->...mw", patch, rows)
 
 
 _filter.defvjp(lambda *args: (_filter(*args), args), _filter_bwd)

@@ -1,5 +1,6 @@
-"""The linear map and the LSTM that DRAW's cell is made of, each one matrix product a step."""
+"""The linear map, the LSTM and the error image that DRAW's cell is made of."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -23,10 +24,31 @@ class Linear(nn.Module):
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         kernel = self.param("kernel", init, (x.shape[-1], self.features), _FLOAT32)
         bias = self.param("bias", self.bias_init, (self.features,), _FLOAT32)
-        product = jnp.matmul(
-            x.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=_FLOAT32
-        )
-        return product + bias[None]
+        return product(x, kernel, self.dtype) + bias[None]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(x: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
+    """Returns x kernel in float32, [B, K] and [K, N] to [B, N].
+
+    The operands are rounded to `dtype`, here and in both products of the gradient; all three
+    accumulate in float32. By itself differentiation would leave the incoming gradient in float32,
+    and a product of mixed operands runs at the speed of the wider.
+    """
+    return jnp.matmul(x.astype(dtype), kernel.astype(dtype), preferred_element_type=_FLOAT32)
+
+
+def _product_fwd(x, kernel, dtype):
+    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    return product(x, kernel, dtype), (x, kernel)
+
+
+def _product_bwd(dtype, saved, d_out):
+    x, kernel = saved
+    return product(d_out, kernel.T, dtype), product(x.T, d_out, dtype)
+
+
+product.defvjp(_product_fwd, _product_bwd)
 
 
 class LSTM(nn.Module):
@@ -85,6 +107,26 @@ def _lstm_step_bwd(saved, d_out):
     return d_gates, d_cell * 0.5 * (1 + f)
 
 
+@jax.custom_vjp
+def error_image(x: jax.Array, canvas: jax.Array) -> jax.Array:
+    """Returns x - sigma(canvas), eq. 3 of Gregor et al. 2015; both of one shape [...].
+
+    The gradient is written out so that this image is all that stays between the passes.
+    """
+    return x - 0.5 * (1 + jnp.tanh(0.5 * canvas))  # sigma by a vectorised tanh, as in lstm_step
+
+
+def _error_image_fwd(x, canvas):
+    x_err = error_image(x, canvas)
+    return x_err, (x, x_err)
+
+
+def _error_image_bwd(saved, d_x_err):
+    x, x_err = saved
+    mean = x - x_err
+    return d_x_err, -d_x_err * mean * (1 - mean)
+
+
 def _per_gate(packed: jax.Array, ifo: float, g: float) -> np.ndarray:
     """Returns one factor for the gates i, f, o and another for g, [1, ..., 4 size]."""
     size = packed.shape[-1] // 4
@@ -93,3 +135,4 @@ def _per_gate(packed: jax.Array, ifo: float, g: float) -> np.ndarray:
 
 
 lstm_step.defvjp(_lstm_step_fwd, _lstm_step_bwd)
+error_image.defvjp(_error_image_fwd, _error_image_bwd)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from draw_jax import attention, losses
-from draw_jax.layers import LSTM, Linear
+from draw_jax.layers import LSTM, Linear, error_image
 
 _FLOAT32 = jnp.float32
 
@@ -88,8 +88,11 @@ class DrawCell(nn.Module):
             ]
         )
         self._splits = [patch, patch + (5 if self.write_size else 0)]
+        # Windows are pixels: in bfloat16 they move by enough to turn the gradient.
         self.heads = Linear(
-            len(bias), self.dtype, lambda key, shape, dtype: jnp.asarray(bias, dtype)
+            len(bias),
+            "float32" if self.read_size or self.write_size else self.dtype,
+            lambda key, shape, dtype: jnp.asarray(bias, dtype),
         )
 
     def initial_state(self, batch_size: int) -> State:
@@ -119,7 +122,7 @@ class DrawCell(nn.Module):
             x: [B, H, W, C], in [0, 1].
             eps: standard normal noise of this step, [B, Z].
         """
-        x_err = x - nn.sigmoid(state.canvas)  # eq. 3
+        x_err = error_image(x, state.canvas)  # eq. 3
         r, read_window = self._read(x, x_err, state.read_raw)  # eq. 4
         h_enc, cell_enc = self.encoder([r, state.h_dec], state.h_enc, state.cell_enc)  # eq. 5
         mean, log_std = jnp.split(self.posterior(h_enc), 2, axis=-1)  # eqs 1, 2
@@ -190,6 +193,7 @@ class Draw(nn.Module):
     write_sigma: float = 1.0  # first write window: sigma, pixels
     canvas_bias: float = 0.0  # first value of the learned c_0; the data mean's logit is a good one
     dtype: str = "float32"  # of the products' operands; float32 or bfloat16
+    unroll: int = 1  # time steps in one pass of the compiled loop: speed only
 
     def __post_init__(self) -> None:
         """Checks the fields; lists, as JSON gives them, become tuples."""
@@ -237,6 +241,7 @@ class Draw(nn.Module):
             variable_broadcast="params",
             split_rngs={"params": False},
             in_axes=(nn.broadcast, 0),
+            unroll=self.unroll,
         )
         state, (kl, steps) = unroll(self.cell, self.cell.initial_state(len(x)), x, eps)
         return Output(losses.bernoulli_nll(state.canvas, x), kl, steps)  # eq. 9
@@ -255,7 +260,10 @@ class Draw(nn.Module):
         """
         self._check_noise("z", z, batch_size=None)
         unroll = nn.scan(
-            DrawCell.generate_step, variable_broadcast="params", split_rngs={"params": False}
+            DrawCell.generate_step,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            unroll=self.unroll,
         )
         _, trace = unroll(self.cell, self.cell.initial_state(z.shape[1]), z)
         return trace
@@ -283,7 +291,7 @@ def _check_fields(draw: Draw) -> None:
     """Raises ValueError naming the first field that cannot be."""
     if len(draw.image_shape) != 3 or min(draw.image_shape) < 1:
         raise ValueError(f"expected image_shape (H, W, C) of sizes >= 1, got {draw.image_shape}")
-    for name in ("time_steps", "enc_size", "dec_size", "latent_size"):
+    for name in ("time_steps", "enc_size", "dec_size", "latent_size", "unroll"):
         if getattr(draw, name) < 1:
             raise ValueError(f"expected {name} >= 1, got {getattr(draw, name)}")
     for name in ("read_size", "write_size"):

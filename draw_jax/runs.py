@@ -12,8 +12,10 @@ from ml_collections import ConfigDict
 
 from draw_jax import checkpoint, figures, plots, sampling
 
-# Fields that may differ between a run and its continuation: where data lies, how often to look.
+# Fields that may differ between a run and its continuation: where data lies, how often to look,
+# how the loop is compiled.
 _FREE_FIELDS = {
+    "model.unroll",
     "data.data_dir",
     "data.manual_dir",
     "train.log_every",

@@ -329,6 +329,33 @@ def plain_lstm_step(gates, cell_tm1):
     return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
 
 
+def test_the_error_image_and_its_gradient_are_the_plain_ones():
+    x, canvas = np.random.default_rng(0).random((2, 500)).astype(np.float32)
+    canvas = np.concatenate([12 * (canvas - 0.5), [-1e30, -100, 100, 1e30]]).astype(np.float32)
+    x = np.concatenate([x.round(), [0, 1, 0, 1]]).astype(np.float32)
+    weights = normal(1, len(x))
+    results = []
+    for error_image in (layers.error_image, lambda x, canvas: x - jax.nn.sigmoid(canvas)):
+        out, vjp = jax.vjp(error_image, x, canvas)
+        results.append((out, *vjp(weights)))
+    for ours, plain in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-6)
+    for k in np.flatnonzero(np.abs(canvas) <= 100):
+        expected = x[k] - reference.sigmoid(canvas[k])
+        np.testing.assert_allclose(results[0][0][k], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_products_round_their_operands_and_nothing_else(dtype):
+    x, kernel, d_out = normal(0, 40, 30), normal(1, 30, 20), normal(2, 40, 20)
+    out, vjp = jax.vjp(lambda x, kernel: layers.product(x, kernel, dtype), x, kernel)
+    d_x, d_kernel = vjp(d_out)
+    x, kernel, d_out = (a.astype(dtype).astype(np.float64) for a in (x, kernel, d_out))
+    for ours, expected in ((out, x @ kernel), (d_x, d_out @ kernel.T), (d_kernel, x.T @ d_out)):
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
 def test_the_lstm_and_its_gradient_are_the_plain_ones(leading):
     gates, cell = 2 * normal(0, *leading, 20), normal(1, *leading, 5)
@@ -547,6 +574,24 @@ def test_build_makes_the_model_of_a_configuration():
     without = {name: value for name, value in FIELDS.items() if name != "enc_size"}
     with pytest.raises(ValueError, match="config.model: .*enc_size"):
         build.build(ConfigDict({"kind": "draw", "model": without}))
+
+
+@pytest.mark.parametrize("unroll", [2, 5])  # T is 3: with a rest, and longer than the loop
+def test_unrolling_the_loop_changes_no_result(tiny, unroll):
+    model, variables = tiny()
+    x, eps = make_inputs(model)
+    rolled, unrolled = (
+        jax.tree.leaves(
+            (
+                infer(m, variables, x, eps),
+                generate(m, variables, eps),
+                gradients(m, variables, x, eps),
+            )
+        )
+        for m in (model, model.clone(unroll=unroll))
+    )
+    for a, b in zip(rolled, unrolled, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
 
 
 def test_bfloat16_gives_float32_results_near_those_of_float32(tiny):
