@@ -3,27 +3,25 @@
 The floor is what the products of one step take by themselves, forward and backward, at the same
 dtype: those of the recurrence once per time step, as they depend on each other, and the gradients
 of the weights in one product over all time steps, the cheapest form there is. Step and floor are
-timed in turn, so that their ratio holds on a machine whose speed drifts.
+timed in turn, so that their ratio holds on a machine whose speed drifts. Both run on one device.
 """
 
-import json
 import statistics
 import sys
-import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
-from draw_jax import build, cli, optimization
+from benchmarks import measuring
+from draw_jax import build, cli, data, optimization
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/mnist.py", "What to train")
-_REPEATS = flags.DEFINE_integer("repeats", 20, "Steps timed", lower_bound=3)
-_JSON = flags.DEFINE_string("json", "", "A file for the figures")
+flags.adopt_module_key_flags(measuring)
 
 
 def products(config: ConfigDict) -> list[tuple[int, int]]:
@@ -35,7 +33,11 @@ def products(config: ConfigDict) -> list[tuple[int, int]]:
 
 
 def make_floor(config: ConfigDict) -> tuple[Any, list[Any]]:
-    """Returns a jitted function of the step's products alone, and its inputs."""
+    """Returns a jitted function of the step's products alone, and its inputs.
+
+    The inputs are, for each matrix, (x [T, B, inputs], g [T, B, outputs], w [inputs, outputs]):
+    what is multiplied with w, the gradient of what comes out, and w.
+    """
     steps, batch = config.model.time_steps, config.train.batch_size
     rng = np.random.default_rng(0)
 
@@ -47,14 +49,11 @@ def make_floor(config: ConfigDict) -> tuple[Any, list[Any]]:
         for k, n in products(config)
     ]
 
-    def product(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.matmul(a, b, preferred_element_type=jnp.float32)
-
     @jax.jit
     def floor(inputs: list[Any]) -> Any:
         def step(carry: Any, rows: Any) -> Any:
             out = [
-                (product(x, w), product(g, w.T))
+                (_product(x, w), _product(g, w.T))
                 for (x, g), (_, _, w) in zip(rows, inputs, strict=True)
             ]
             return out, None
@@ -64,64 +63,100 @@ def make_floor(config: ConfigDict) -> tuple[Any, list[Any]]:
             (jnp.zeros((batch, w.shape[1])), jnp.zeros((batch, w.shape[0]))) for *_, w in inputs
         ]
         last, _ = jax.lax.scan(step, start, rows)
-        flat = [(x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])) for x, g, _ in inputs]
-        return last, [product(x.T, g) for x, g in flat]
+        return last, weight_gradients(inputs)
 
     return floor, inputs
 
 
-def make_step(config: ConfigDict) -> tuple[Any, Any, Any]:
-    """Returns the jitted update, a state and a batch of images."""
-    model, streams = build.build(config), build.keys(config.seed)
-    state = optimization.initial_state(model, streams.init, config.train)
-    update = jax.jit(optimization.make_update(model, config, streams.train), donate_argnums=0)
-    images = np.random.default_rng(0).integers(
-        0, 2, (config.train.batch_size, *model.image_shape), np.uint8
+def weight_gradients(inputs: list[Any]) -> list[jax.Array]:
+    """Returns each matrix's gradient in one product over all time steps, of the floor's inputs."""
+    flat = [(x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])) for x, g, _ in inputs]
+    return [_product(x.T, g) for x, g in flat]
+
+
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, preferred_element_type=jnp.float32)
+
+
+def jit_update(config: ConfigDict, devices: int = 1) -> tuple[Any, Any, Any]:
+    """Returns the jitted update and where its state and its images lie, as in training.
+
+    Args:
+        config: a whole configuration.
+        devices: over how many of the devices to spread the batch; they must divide it.
+    """
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
+    replicated = NamedSharding(mesh, PartitionSpec())
+    sharded = NamedSharding(mesh, PartitionSpec("data"))
+    update = optimization.make_update(build.build(config), config, build.keys(config.seed).train)
+    jitted = jax.jit(
+        update,
+        donate_argnums=0,
+        in_shardings=(replicated, replicated, sharded),
+        out_shardings=(replicated, replicated),
     )
-    return update, state, images * np.uint8(255)
+    return jitted, replicated, sharded
 
 
-def seconds(run: Any) -> float:
-    """Returns how long a call takes until its results are there."""
-    began = time.perf_counter()
-    jax.block_until_ready(run())
-    return time.perf_counter() - began
+def make_step(config: ConfigDict, devices: int = 1) -> tuple[Any, Any, Any]:
+    """Returns the jitted update, a state and a batch of images on as many devices."""
+    update, replicated, sharded = jit_update(config, devices)
+    init = build.keys(config.seed).init
+    state = optimization.initial_state(build.build(config), init, config.train)
+    batch = config.train.batch_size
+    images = random_images(config, batch)[data.batch_indices(config.seed, 0, batch, batch)]
+    return update, jax.device_put(state, replicated), jax.device_put(images, sharded)
+
+
+def random_images(config: ConfigDict, count: int) -> np.ndarray:
+    """Returns black and white noise in place of a data set, uint8 [count, H, W, C]."""
+    shape = (count, *config.model.image_shape)
+    return np.random.default_rng(0).integers(0, 2, shape, np.uint8) * np.uint8(255)
+
+
+def updates(update: Any, state: Any, images: Any) -> Callable[[], Any]:
+    """Returns a call that makes the next update, on the state that the one before has left."""
+    step = 0
+
+    def call() -> Any:
+        nonlocal state, step
+        state, metrics = update(state, step, images)
+        step += 1
+        return state, metrics
+
+    return call
 
 
 def main() -> int:
-    """Prints the table and returns the exit code."""
-    config = _CONFIG.value
+    """Prints the figures and returns the exit code."""
+    config = measuring.CONFIG.value
     update, state, images = make_step(config)
     floor, inputs = make_floor(config)
-    began = time.perf_counter()
-    update = update.lower(state, 0, images).compile()
-    compile_seconds = time.perf_counter() - began
-    floor(inputs)
-    state, _ = update(state, 0, images)
-    step_ms, floor_ms = [], []
-    for number in range(1, _REPEATS.value + 1):
-        floor_ms.append(1e3 * seconds(lambda: floor(inputs)))
-        began = time.perf_counter()
-        state, metrics = update(state, number, images)
-        jax.block_until_ready((state, metrics))
-        step_ms.append(1e3 * (time.perf_counter() - began))
-    step, least = statistics.median(step_ms), statistics.median(floor_ms)
+    update, compile_seconds = measuring.compiled(update, state, 0, images)
+    times = measuring.in_turn(
+        {"floor": lambda: floor(inputs), "step": updates(update, state, images)},
+        measuring.REPEATS.value,
+    )
+    step, least = measuring.spread(times["step"]), measuring.spread(times["floor"])
     result = {
-        "step_ms": step,
-        "floor_ms": least,
-        "ratio": statistics.median(a / b for a, b in zip(step_ms, floor_ms, strict=True)),
+        "step_ms": step.median,
+        "floor_ms": least.median,
+        "ratio": statistics.median(
+            a / b for a, b in zip(times["step"], times["floor"], strict=True)
+        ),
         "compile_s": compile_seconds,
-        "images_per_second": 1e3 * config.train.batch_size / step,
+        "images_per_second": 1e3 * config.train.batch_size / step.median,
         "dtype": config.model.dtype,
         "batch": config.train.batch_size,
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "device": measuring.device_name(),
     }
-    low, high = np.percentile(step_ms, [10, 90])
-    print(f"step {step:.0f} ms (10 to 90 %: {low:.0f} to {high:.0f}), floor {least:.0f} ms, ")
+    print(
+        f"step {measuring.number(step.median)} ms (10 to 90 %: {measuring.number(step.low)} to "
+        f"{measuring.number(step.high)}), floor {measuring.number(least.median)} ms"
+    )
     for name, value in result.items():
         print(f"  {name:18} {value:.2f}" if isinstance(value, float) else f"  {name:18} {value}")
-    if _JSON.value:
-        Path(_JSON.value).write_text(json.dumps(result) + "\n")
+    measuring.write_json(result)
     return 0
 
 

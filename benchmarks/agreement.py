@@ -1,0 +1,52 @@
+"""How near two computations of one loss and its gradient come."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from draw_jax import optimization
+
+
+class Agreement(NamedTuple):
+    """How far apart two models are; as a limit, how far apart they may be."""
+
+    loss_difference: float  # relative to the first
+    gradient_cosine: float  # of the gradient with respect to all weights
+    norm_difference: float  # of its norm, relative to the first
+
+
+def loss_and_gradient(model: Any, params: Any, x: Any, noise: Any) -> tuple[float, Any]:
+    """Returns eq. 12 of our model, nats per image, and its gradient.
+
+    Args:
+        model: a Draw.
+        params: its parameters.
+        x: images [B, H, W, C], float32 in [0, 1].
+        noise: standard normal [T, B, Z], float32.
+    """
+
+    @jax.jit
+    def value_and_grad(params: Any, x: jax.Array, noise: jax.Array) -> Any:
+        return jax.value_and_grad(
+            lambda p: optimization.loss_terms(model, p, x, noise)["elbo_loss"]
+        )(params)
+
+    with jax.default_matmul_precision("highest"):  # PyTorch's default, on a GPU too
+        loss, gradient = jax.device_get(value_and_grad(params, x, noise))
+    return float(loss), gradient
+
+
+def agreement(one: tuple[float, Any], other: tuple[float, Any]) -> Agreement:
+    """Returns how far apart two losses and their gradients, trees of one structure, are."""
+    assert jax.tree.structure(one[1]) == jax.tree.structure(other[1])
+    a, b = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)]).astype(np.float64)
+        for _, gradient in (one, other)
+    )
+    norm, other_norm = np.linalg.norm(a), np.linalg.norm(b)
+    return Agreement(
+        loss_difference=abs(other[0] - one[0]) / abs(one[0]),
+        gradient_cosine=float(a @ b / (norm * other_norm)),
+        norm_difference=float(abs(other_norm - norm) / norm),
+    )

@@ -1,0 +1,143 @@
+"""What the benchmarks share: flags, timing in turn, tables and figures as JSON."""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+
+CONFIG = config_flags.DEFINE_config_file("config", "configs/mnist.py", "What to measure")
+REPEATS = flags.DEFINE_integer("repeats", 20, "Rounds timed", lower_bound=3)
+JSON = flags.DEFINE_string("json", "", "A file for the figures, besides the table")
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+@flags.validator("json")
+def _check_writable(file: str) -> bool:
+    """Refuses, before anything is measured, a file that could not be written afterwards."""
+    path = Path(file)
+    if file and (path.is_dir() or not path.parent.is_dir()):
+        raise flags.ValidationError("expected a file in a folder that is there")
+    if file and not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise flags.ValidationError("that cannot be written")
+    return True
+
+
+class Sizes(flags.ArgumentParser):
+    """Reads a flag such as --batches=1,100 into a tuple of whole numbers, at least 1 each.
+
+    Args:
+        none_too: whether the flag may be empty.
+    """
+
+    syntactic_help = "whole numbers, separated by commas"
+
+    def __init__(self, none_too: bool = False):
+        self._none_too = none_too
+
+    def parse(self, argument: Any) -> tuple[int, ...]:
+        """Returns the numbers."""
+        if isinstance(argument, tuple):
+            return argument
+        if argument == "" and self._none_too:
+            return ()
+        try:
+            sizes = tuple(int(part) for part in argument.split(","))
+        except ValueError:
+            sizes = (0,)
+        if min(sizes) < 1:
+            raise ValueError("expected whole numbers >= 1, separated by commas")
+        return sizes
+
+    def flag_type(self) -> str:
+        """Returns what the numbers are called in --help."""
+        return "whole numbers"
+
+
+def compiled(function: Any, *arguments: Any) -> tuple[Any, float]:
+    """Returns a jitted function compiled for its arguments, and the seconds that this took."""
+    began = time.perf_counter()
+    executable = function.lower(*arguments).compile()
+    return executable, time.perf_counter() - began
+
+
+def in_turn(calls: Mapping[Name, Callable[[], Any]], rounds: int) -> dict[Name, list[float]]:
+    """Returns the milliseconds of every call in every round, until its results are there.
+
+    A round makes each call once, in order, so that a machine whose speed drifts slows all of them
+    alike and ratios hold. A first round, in which things may still compile, does not count.
+
+    Args:
+        calls: what to time; what they return is waited for.
+        rounds: how often.
+    """
+    milliseconds: dict[Name, list[float]] = {name: [] for name in calls}
+    for round_number in range(rounds + 1):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            jax.block_until_ready(call())
+            if round_number:
+                milliseconds[name].append(1e3 * (time.perf_counter() - began))
+    return milliseconds
+
+
+class Spread(NamedTuple):
+    """A median, and what 10 % and 90 % of the values are below."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Returns 1.23 (1.10 to 1.52)."""
+        return f"{number(self.median)} ({number(self.low)} to {number(self.high)})"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Returns the median of some values and their 10 and 90 % quantiles."""
+    low, high = np.percentile(values, [10, 90])
+    return Spread(statistics.median(values), float(low), float(high))
+
+
+def number(value: float) -> str:
+    """Returns a number with three digits, or all of those before the point."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
+
+
+def heading(names: Sequence[str], widths: Sequence[int]) -> str:
+    """Returns the first two lines of a Markdown table, whose first column is text."""
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return f"{line(names, widths)}\n{line(rule, widths)}"
+
+
+def line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Returns one line of a Markdown table, the first column to the left, the rest to the right."""
+    padded = [cells[0].ljust(widths[0])]
+    padded += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+    return f"| {' | '.join(padded)} |"
+
+
+def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a Markdown table that also reads well as plain text."""
+    rows = list(rows)
+    widths = [max(3, *map(len, column)) for column in zip(names, *rows, strict=True)]
+    return "\n".join([heading(names, widths), *(line(row, widths) for row in rows)])
+
+
+def device_name(count: int = 1) -> str:
+    """Returns how many devices of which kind take part."""
+    return f"{count} x {jax.devices()[0].device_kind}"
+
+
+def write_json(figures: Mapping[str, Any]) -> None:
+    """Writes the figures to the file that --json names, if it does."""
+    if JSON.value:
+        Path(JSON.value).write_text(json.dumps(figures) + "\n")

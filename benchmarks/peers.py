@@ -1,0 +1,269 @@
+"""A training step by ours and by PyTorch: python -m benchmarks.peers [--compile=false].
+
+Every row of the table makes the same update: images on the device to [0, 1], binarised as the
+configuration says, noise drawn within the step and from the implementation's own generator, loss
+and gradient, clipping by global norm, Adam under the same learning rates, and the moving average
+of the weights. Only ours also computes the norms of the update and of the weights, which it logs.
+
+The PyTorch model, `benchmarks/torch_draw.py`, runs in eager mode and through torch.compile in mode
+"default": of one time step, which Python repeats. --compiled_part=unroll compiles all time steps
+as one graph instead, the longer the more of them there are. Both sides have the same cores of a
+CPU; on a GPU, both multiply float32 matrices in TensorFloat-32, which is what JAX does unasked.
+
+First, both get the same weights, images and noise: unless loss and gradient agree, nothing is
+timed. "times ours" is the median over the rounds of the ratio within a round. Nothing else should
+run beside it: PyTorch's threads wait for the last of them at every operation.
+"""
+
+import importlib
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from benchmarks import measuring, train_step
+from benchmarks.agreement import Agreement, agreement, loss_and_gradient
+from draw_jax import build, cli, optimization
+
+flags.adopt_module_key_flags(measuring)
+_COMPILE = flags.DEFINE_bool("compile", True, "Whether torch.compile gets a row")
+_COMPILED_PART = flags.DEFINE_enum(
+    "compiled_part", "step", ["step", "unroll"], "What it compiles: a time step or all of them"
+)
+
+Call = Callable[[], Any]
+TITLES = {"ours": "ours", "eager": "PyTorch eager", "compiled": "PyTorch compiled"}
+
+
+class NoPeer(Exception):
+    """There is nothing to compare with here."""
+
+
+class Disagreement(Exception):
+    """The two models do not compute the same."""
+
+
+LIMITS = {
+    "float32": Agreement(1e-4, 0.9999, 1e-3),
+    # A mantissa of 8 bits, and not in all the same places: see torch_draw.precision.
+    "bfloat16": Agreement(1e-2, 0.99, 5e-2),
+}
+
+
+class Row(NamedTuple):
+    """The times of one implementation."""
+
+    first_s: float | None  # the first step, with all that it compiles; None = it failed
+    step_ms: Sequence[float]  # later steps, one per round; empty if the first failed
+    failure: str = ""  # what failed, in one line
+
+
+def load_torch_draw() -> Any:
+    """Returns the module benchmarks.torch_draw.
+
+    Raises:
+        NoPeer: PyTorch is not installed.
+    """
+    try:
+        return importlib.import_module("benchmarks.torch_draw")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "torch":
+            raise
+        raise NoPeer("PyTorch is not installed: pip install -e '.[peers]'") from None
+
+
+def check(found: Agreement, limits: Agreement) -> None:
+    """Raises Disagreement if two models are further apart than the limits, or not finite."""
+    if not (
+        found.loss_difference <= limits.loss_difference
+        and found.gradient_cosine >= limits.gradient_cosine
+        and found.norm_difference <= limits.norm_difference
+    ):
+        raise Disagreement(
+            "ours and PyTorch's do not compute the same, so nothing was timed: the losses differ "
+            f"by {found.loss_difference:.1e} of ours (at most {limits.loss_difference:.0e}), the "
+            f"gradients' cosine is {found.gradient_cosine:.6f} (at least {limits.gradient_cosine})"
+            f", their norms differ by {found.norm_difference:.1e} of ours "
+            f"(at most {limits.norm_difference:.0e})"
+        )
+
+
+def peer_device(torch: Any) -> Any:
+    """Returns PyTorch's name for the kind of device that JAX computes on.
+
+    Raises:
+        NoPeer: PyTorch does not see it.
+    """
+    backend = jax.default_backend()
+    if backend == "cpu":
+        return torch.device("cpu")
+    if backend == "gpu" and torch.cuda.is_available():
+        return torch.device("cuda")
+    raise NoPeer(
+        f"JAX computes on a {backend} that PyTorch {torch.__version__} does not see: install a "
+        "build of PyTorch for it, or compare on the CPU with JAX_PLATFORMS=cpu"
+    )
+
+
+def cores() -> int:
+    """Returns how many processors this process may use; JAX uses as many."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def prepare(
+    config: ConfigDict, updates: int, compiled_part: str
+) -> tuple[dict[str, Call], Agreement]:
+    """Returns a call per implementation that makes its next update, and how far they agree.
+
+    Args:
+        config: a whole configuration.
+        updates: how often a call may be made.
+        compiled_part: "step", "unroll", or "" for no torch.compile.
+
+    Raises:
+        NoPeer: there is no PyTorch, or it does not see the device.
+        Disagreement: the models do not compute the same.
+    """
+    torch_draw = load_torch_draw()
+    torch = torch_draw.torch
+    device = peer_device(torch)
+    torch.set_num_threads(cores())
+    model = build.build(config)
+    update, state, on_device = train_step.make_step(config)
+    params, images = jax.device_get((state.params, on_device))
+
+    noise = np.random.default_rng(config.seed).standard_normal(
+        (model.time_steps, len(images), model.latent_size), np.float32
+    )
+    x, peer = images / np.float32(255), torch_draw.like(model, params, device)
+    loss, gradient = loss_and_gradient(model, params, x, noise)
+    named = torch_draw.torch_layout(peer, gradient)
+    their_loss, their_gradient = torch_draw.loss_and_gradient(peer, x, noise, model.dtype)
+    found = agreement((loss, named), (their_loss, {name: their_gradient[name] for name in named}))
+    check(found, LIMITS[model.dtype])
+
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    schedule = optimization.learning_rate(config.train)
+    rates = np.asarray(jax.vmap(schedule)(jnp.arange(updates))).tolist()
+    calls: dict[str, Call] = {"ours": train_step.updates(update, state, on_device)}
+    for name, part in (("eager", ""), ("compiled", compiled_part)):
+        if name == "eager" or part:
+            peer = torch_draw.like(model, params, device)
+            training = torch_draw.Training(peer, config, rates, part)
+            calls[name] = training.stepper(images)
+    return calls, found
+
+
+def measure(calls: Mapping[str, Call], rounds: int) -> dict[str, Row]:
+    """Returns the times of all calls: of a first one each, then in turn.
+
+    Only a failure of "compiled" becomes a row: it takes a C++ compiler or Triton, which not every
+    machine has.
+    """
+    rows = {}
+    for name, call in calls.items():
+        began = time.perf_counter()
+        try:
+            jax.block_until_ready(call())
+            rows[name] = Row(time.perf_counter() - began, ())
+        except Exception as error:
+            if name != "compiled":
+                raise
+            rows[name] = Row(None, (), last_line(error))
+    calls = {name: call for name, call in calls.items() if not rows[name].failure}
+    for name, times in measuring.in_turn(calls, rounds).items():
+        rows[name] = rows[name]._replace(step_ms=times)
+    return rows
+
+
+def last_line(error: Exception) -> str:
+    """Returns the last line of an error that says something of it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and "TORCHDYNAMO_VERBOSE" not in line]  # advice
+    return lines[-1] if lines else repr(error)
+
+
+def times_ours(row: Row, ours: Row) -> float:
+    """Returns how many times slower than ours, the median over the rounds."""
+    return statistics.median(a / b for a, b in zip(row.step_ms, ours.step_ms, strict=True))
+
+
+def figures(rows: Mapping[str, Row], found: Agreement) -> dict[str, Any]:
+    """Returns the times and the agreement for --json; None for what was not run or failed."""
+    row = {name: rows.get(name, Row(None, ())) for name in TITLES}
+    median = {n: statistics.median(r.step_ms) if r.step_ms else None for n, r in row.items()}
+    times = {n: times_ours(r, row["ours"]) if r.step_ms else None for n, r in row.items()}
+    return {
+        **{f"{name}_ms": median[name] for name in TITLES},
+        "eager_ratio": times["eager"],
+        "compiled_ratio": times["compiled"],
+        "ours_compile_s": row["ours"].first_s,
+        "compiled_compile_s": row["compiled"].first_s,
+        "compiled_failure": row["compiled"].failure or None,
+        **found._asdict(),
+    }
+
+
+def table(rows: Mapping[str, Row], batch: int) -> str:
+    """Returns the times in Markdown."""
+    cells = []
+    for name, row in rows.items():
+        if row.first_s is None:
+            cells.append([TITLES[name], "failed", "", "", ""])
+            continue
+        step = measuring.spread(row.step_ms)
+        cells.append(
+            [
+                TITLES[name],
+                f"{row.first_s:.1f}",
+                str(step),
+                measuring.number(1e3 * batch / step.median),
+                f"{times_ours(row, rows['ours']):.2f}",
+            ]
+        )
+    names = ["", "first step, s", "later steps, ms (10 to 90 %)", "images/s", "times ours"]
+    failures = [f"{TITLES[name]}: {row.failure}" for name, row in rows.items() if row.failure]
+    return "\n".join([measuring.table(names, cells), *failures])
+
+
+def main() -> int:
+    """Prints the table and returns the exit code."""
+    config, rounds = measuring.CONFIG.value, measuring.REPEATS.value
+    compiled_part = _COMPILED_PART.value if _COMPILE.value else ""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # or a second run would not compile
+        calls, found = prepare(config, rounds + 2, compiled_part)
+        rows = measure(calls, rounds)
+    facts = {
+        "compiled_part": compiled_part or None,
+        "dtype": config.model.dtype,
+        "batch": config.train.batch_size,
+        "time_steps": config.model.time_steps,
+        "device": measuring.device_name(),
+        "cores": cores(),
+        "jax": jax.__version__,
+        "torch": load_torch_draw().torch.__version__,
+    }
+    print(table(rows, config.train.batch_size))
+    print(
+        f"On the same input, losses differ by {found.loss_difference:.1e}, gradients have a cosine "
+        f"of {found.gradient_cosine:.7f} and norms that differ by {found.norm_difference:.1e}."
+    )
+    for name, value in facts.items():
+        print(f"  {name:18} {value}")
+    measuring.write_json(figures(rows, found) | facts)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, sys.argv, (NoPeer, Disagreement)))
