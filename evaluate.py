@@ -26,6 +26,7 @@ _JSON = flags.DEFINE_string("json", "", "A file for the result, also printed")
 
 def main() -> int:
     """Evaluates, prints and returns the exit code."""
+    cli.keep_compiled()
     for name, value, least in (("importance_samples", _SAMPLES, 0), ("batch_size", _BATCH, 1)):
         if value.value < least:
             raise ValueError(f"--{name}: expected >= {least}, got {value.value}")

@@ -31,6 +31,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data lies, if not as 
 
 def main() -> int:
     """Draws every kind asked for, prints the files and returns the exit code."""
+    cli.keep_compiled()
     kinds = list(pictures.KINDS) if _KIND.value == ["all"] else _KIND.value
     for kind in kinds:
         if kind not in pictures.KINDS:

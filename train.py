@@ -22,6 +22,7 @@ _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes
 
 def main() -> int:
     """Trains and returns the exit code."""
+    cli.keep_compiled()
     config = _CONFIG.value
     if config is None:
         raise ValueError("which configuration? Such as --config=configs/digits.py")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -69,7 +70,9 @@ def compiled(function: Any, *arguments: Any) -> tuple[Any, float]:
     return executable, time.perf_counter() - began
 
 
-def in_turn(calls: Mapping[Name, Callable[[], Any]], rounds: int) -> dict[Name, list[float]]:
+def in_turn(
+    calls: Mapping[Name, Callable[[], Any]], rounds: int, rest: float = 0.0
+) -> dict[Name, list[float]]:
     """Returns the milliseconds of every call in every round, until its results are there.
 
     A round makes each call once, in order, so that a machine whose speed drifts slows all of them
@@ -78,10 +81,12 @@ def in_turn(calls: Mapping[Name, Callable[[], Any]], rounds: int) -> dict[Name, 
     Args:
         calls: what to time; what they return is waited for.
         rounds: how often.
+        rest: seconds before each call, for threads that go on looking for work after their own.
     """
     milliseconds: dict[Name, list[float]] = {name: [] for name in calls}
     for round_number in range(rounds + 1):
         for name, call in calls.items():
+            time.sleep(rest)
             began = time.perf_counter()
             jax.block_until_ready(call())
             if round_number:
@@ -130,6 +135,22 @@ def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     rows = list(rows)
     widths = [max(3, *map(len, column)) for column in zip(names, *rows, strict=True)]
     return "\n".join([heading(names, widths), *(line(row, widths) for row in rows)])
+
+
+def config_flags_with(overrides: Mapping[str, Any]) -> list[str]:
+    """Returns --config and its fields as given here, some overridden, for another process."""
+    given = config_flags.get_override_values(flags.FLAGS["config"])
+    fields = [f"--config.{field}={value}" for field, value in (given | overrides).items()]
+    return [f"--config={config_flags.get_config_filename(flags.FLAGS['config'])}", *fields]
+
+
+def complaint(stderr: str, code: int) -> str:
+    """Returns the line in which a failed process says what was wrong, fit for a table."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    told = re.compile(r"error: |F\d{4} |[\w.]*(Error|Exception|Interrupt)\b")
+    named = [line for line in lines if told.match(line)]
+    line = (named or lines or [f"exit code {code}"])[-1]
+    return line.removeprefix("error: ").replace("|", "\\|")
 
 
 def device_name(count: int = 1) -> str:

@@ -11,7 +11,8 @@ as one graph instead, the longer the more of them there are. Both sides have the
 CPU; on a GPU, both multiply float32 matrices in TensorFloat-32, which is what JAX does unasked.
 
 First, both get the same weights, images and noise: unless loss and gradient agree, nothing is
-timed. "times ours" is the median over the rounds of the ratio within a round. Nothing else should
+timed. Before each step there is a rest, in which the threads of the one before stop looking for
+work. "times ours" is the median over the rounds of the ratio within a round. Nothing else should
 run beside it: PyTorch's threads wait for the last of them at every operation.
 """
 
@@ -39,6 +40,9 @@ _COMPILE = flags.DEFINE_bool("compile", True, "Whether torch.compile gets a row"
 _COMPILED_PART = flags.DEFINE_enum(
     "compiled_part", "step", ["step", "unroll"], "What it compiles: a time step or all of them"
 )
+
+# OpenMP's threads, PyTorch's, spin for a while after their work and would take our cores.
+_REST = 0.3  # seconds
 
 Call = Callable[[], Any]
 TITLES = {"ours": "ours", "eager": "PyTorch eager", "compiled": "PyTorch compiled"}
@@ -181,7 +185,7 @@ def measure(calls: Mapping[str, Call], rounds: int) -> dict[str, Row]:
                 raise
             rows[name] = Row(None, (), last_line(error))
     calls = {name: call for name, call in calls.items() if not rows[name].failure}
-    for name, times in measuring.in_turn(calls, rounds).items():
+    for name, times in measuring.in_turn(calls, rounds, rest=_REST).items():
         rows[name] = rows[name]._replace(step_ms=times)
     return rows
 

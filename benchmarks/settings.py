@@ -10,7 +10,6 @@ Further flags of a configuration (--config.model.time_steps=16) hold for all row
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ class Setting(NamedTuple):
     fields: dict[str, Any]  # of the configuration
     precision: str = ""  # of float32 products, jax_default_matmul_precision
     xla: str = ""  # flags of XLA
+    tunables: str = ""  # of the C library, GLIBC_TUNABLES
     gpu_only: bool = False
 
 
@@ -43,6 +43,8 @@ SETTINGS = {
     "tensorfloat32": Setting({}, precision="tensorfloat32"),
     "highest": Setting({}, precision="highest"),
     "bfloat16": Setting({"model.dtype": "bfloat16"}),
+    # What a step keeps for its way back lies in new memory each time: large pages, fewer faults.
+    "huge_pages": Setting({}, tunables="glibc.malloc.hugetlb=1"),
     # Command buffers are CUDA graphs: many kernels, one launch. A list with + adds to the kinds
     # of commands recorded by default, which loops are not among; an empty list records none.
     "no_graphs": Setting({}, xla="--xla_gpu_enable_command_buffer=", gpu_only=True),
@@ -82,11 +84,15 @@ def obstacle(setting: Setting, config: ConfigDict, device: str) -> str:
     return f"no config.{missing[0]}" if missing else ""
 
 
-def command(name: str, overrides: dict[str, Any], repeats: int, file: str) -> list[str]:
-    """Returns the command line that measures a configuration file with fields overridden."""
-    fields = [f"--config.{field}={value}" for field, value in overrides.items()]
-    module = [sys.executable, "-m", "benchmarks.train_step", f"--config={name}"]
-    return [*module, *fields, f"--repeats={repeats}", f"--json={file}"]
+def command(overrides: dict[str, Any], repeats: int, file: str) -> list[str]:
+    """Returns the command line that measures --config with fields of it overridden."""
+    module = [sys.executable, "-m", "benchmarks.train_step"]
+    return [
+        *module,
+        *measuring.config_flags_with(overrides),
+        f"--repeats={repeats}",
+        f"--json={file}",
+    ]
 
 
 def environment(setting: Setting) -> dict[str, str]:
@@ -96,41 +102,32 @@ def environment(setting: Setting) -> dict[str, str]:
         found["XLA_FLAGS"] = f"{found.get('XLA_FLAGS', '')} {setting.xla}".strip()
     if setting.precision:
         found["JAX_DEFAULT_MATMUL_PRECISION"] = setting.precision
+    if setting.tunables:
+        found["GLIBC_TUNABLES"] = setting.tunables
     return found
-
-
-def complaint(stderr: str, code: int) -> str:
-    """Returns the line in which a failed process says what was wrong."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    told = re.compile(r"error: |F\d{4} |[\w.]*(Error|Exception|Interrupt)\b")
-    named = [line for line in lines if told.match(line)]
-    line = (named or lines or [f"exit code {code}"])[-1]
-    return line.removeprefix("error: ").replace("|", "\\|")
 
 
 def measure(setting: Setting, overrides: dict[str, Any]) -> dict[str, Any]:
     """Returns the figures of benchmarks.train_step under a setting, or {"error": ...}."""
-    name = config_flags.get_config_filename(flags.FLAGS["config"])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
         done = subprocess.run(
-            command(name, overrides | setting.fields, measuring.REPEATS.value, str(file)),
+            command(overrides | setting.fields, measuring.REPEATS.value, str(file)),
             env=environment(setting),
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode:
-            return {"error": complaint(done.stderr, done.returncode)}
+            return {"error": measuring.complaint(done.stderr, done.returncode)}
         return json.loads(file.read_text())
 
 
 def rows(names: list[str], batches: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     """Yields each row's figures as it is done."""
-    overrides = config_flags.get_override_values(flags.FLAGS["config"])
     for batch in batches:
         for name in names:
-            found = measure(SETTINGS[name], overrides | {"train.batch_size": batch})
+            found = measure(SETTINGS[name], {"train.batch_size": batch})
             yield {"batch": batch, "setting": name} | found
 
 

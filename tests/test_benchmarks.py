@@ -57,6 +57,7 @@ MISTAKES = {
     ("benchmarks.memory", *TINY, "--tasks=imagenet"): "expected names among config, svhn",
     ("benchmarks.breakdown", *TINY, "--images=0"): "--images=0",
     ("benchmarks.breakdown", *TINY, "--repeats=2"): "--repeats=2",
+    ("benchmarks.start", *TINY, "--repeats=0"): "--repeats=0",
     ("benchmarks.train_step", *TINY, "--json=nowhere/a.json"): "--json=nowhere/a.json: expected a",
     ("benchmarks.train_step", *TINY, "--json=configs"): "--json=configs: expected a file",
     ("benchmarks.train_step", *TINY, "--repeat=3"): "'repeat'",
@@ -133,13 +134,14 @@ def rooms():
     flags_before, modules_before = set(flags.FLAGS), set(sys.modules)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of how ml_collections loads a file
-        from benchmarks import breakdown, measuring, memory, settings, train_step
+        from benchmarks import breakdown, measuring, memory, settings, start, train_step
 
     yield SimpleNamespace(
         breakdown=breakdown,
         measuring=measuring,
         memory=memory,
         settings=settings,
+        start=start,
         train_step=train_step,
     )
     for name in set(flags.FLAGS) - flags_before:
@@ -336,7 +338,39 @@ def test_a_setting_of_a_field_that_is_not_there_is_left_out(rooms):
     ],
 )
 def test_a_failures_line_is_the_one_that_names_it(stderr, told, rooms):
-    assert rooms.settings.complaint(stderr, -9).startswith(told)
+    assert rooms.measuring.complaint(stderr, -9).startswith(told)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+def test_starts_find_what_they_are_said_to_find(rooms, monkeypatch):
+    start, first_update, found = rooms.start, rooms.start.first_update, []
+
+    def look_first(command, kept):
+        programs = list((kept / "draw_jax" / "compiled").rglob("*-cache"))
+        images = list((kept / "draw_jax").glob("*.npz"))
+        found.append((bool(programs), bool(images)))
+        (kept / "draw_jax").mkdir(exist_ok=True)
+        (kept / "draw_jax" / "decoded.npz").touch()  # as data sets that are decoded do
+        return first_update(command, kept)
+
+    monkeypatch.setattr(start, "first_update", look_first)
+    monkeypatch.chdir(ROOT)
+    # ml_collections looks there for the fields to override.
+    monkeypatch.setattr(sys, "argv", ["start", *(f for f in TINY if f.startswith("--config"))])
+    flags.FLAGS(sys.argv)
+    command = start.command()
+    flags.FLAGS.unparse_flags()
+    assert "--config.model.enc_size=8" in command and "--config.train.log_every=1" in command
+    began = time.perf_counter()
+    seconds = start.measure(command, 1)
+    assert found == [(False, False), (False, True), (True, True)]
+    assert 0 < sum(s for (s,) in seconds.values()) < time.perf_counter() - began
+
+
+def test_a_start_that_fails_says_why(rooms, tmp_path):
+    command = [sys.executable, ROOT / "train.py", f"--config={ROOT}/configs/smoke.py"]
+    with pytest.raises(rooms.start.NoUpdateError, match="Did you mean .time_steps."):
+        rooms.start.first_update([*command, "--config.model.time_stepz=1"], tmp_path)
 
 
 def test_settings_pass_on_flags_and_keep_the_users_own(rooms, monkeypatch):
@@ -345,6 +379,8 @@ def test_settings_pass_on_flags_and_keep_the_users_own(rooms, monkeypatch):
     assert rooms.settings.environment(settings["default"]) == dict(os.environ)
     graphs = rooms.settings.environment(settings["while_graphs"])
     assert graphs["XLA_FLAGS"] == "--mine=1 --xla_gpu_enable_command_buffer=+WHILE"
+    pages = rooms.settings.environment(settings["huge_pages"])
+    assert pages["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
     highest = rooms.settings.environment(settings["highest"])
     assert highest["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"
     assert rooms.settings.obstacle(settings["while_graphs"], smoke.get_config(), "cpu")
@@ -403,6 +439,13 @@ def test_calls_are_timed_in_turn_until_their_results_are_there(rooms):
     assert log == ["a", "a is there", "b", "b is there"] * 4  # one round to warm up
     assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
     assert all(ms >= 10 for values in times.values() for ms in values)
+
+
+def test_a_rest_comes_before_every_call_and_is_not_timed(rooms):
+    began = time.perf_counter()
+    times = rooms.measuring.in_turn({"a": lambda: None, "b": lambda: None}, rounds=3, rest=0.05)
+    assert time.perf_counter() - began >= 8 * 0.05  # with the round that warms up
+    assert max(ms for values in times.values() for ms in values) < 50
 
 
 def test_updates_go_on_from_what_the_one_before_left(rooms):

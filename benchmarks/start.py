@@ -1,0 +1,107 @@
+"""How soon the first update is done: python -m benchmarks.start --repeats=3.
+
+Starts train.py in a process and a run directory of its own, until the metrics of its first update
+are on disk. What a start keeps for the next one lies in a folder of this benchmark's own. In each
+round, three starts: the first finds nothing there; the second the decoded images, if any had to
+be decoded; the third the compiled programs too. Downloading is not counted: the data set must have
+been prepared.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from absl import flags
+
+from benchmarks import measuring
+from draw_jax import cli
+
+flags.adopt_module_key_flags(measuring)
+
+STARTS = ("nothing kept", "images decoded", "programs compiled")
+_POLL = 0.01  # seconds
+
+
+class NoUpdateError(Exception):
+    """A training ended before its first update."""
+
+
+def command() -> list[str]:
+    """Returns the command line that trains as --config says and reports every update."""
+    script = Path(__file__).parents[1] / "train.py"
+    every = {"train.log_every": 1}
+    return [sys.executable, str(script), *measuring.config_flags_with(every)]
+
+
+def first_update(command: list[str], kept: Path) -> float:
+    """Returns the seconds from starting a training to its first line of metrics, and ends it.
+
+    Args:
+        command: of the training, without its run directory.
+        kept: where it finds what earlier ones have kept, and keeps it.
+
+    Raises:
+        NoUpdateError: it ended without an update, with what it said.
+    """
+    environment = os.environ | {"XDG_CACHE_HOME": str(kept)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
+        metrics = Path(folder, "run", "metrics.jsonl")
+        began = time.perf_counter()
+        training = subprocess.Popen(
+            [*command, f"--workdir={metrics.parent}"],
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env=environment,
+        )
+        try:
+            while not (metrics.exists() and metrics.stat().st_size):
+                code = training.poll()
+                if code is not None:
+                    stderr = os.pread(said.fileno(), 100_000, 0).decode()
+                    raise NoUpdateError(measuring.complaint(stderr, code))
+                time.sleep(_POLL)
+            return time.perf_counter() - began
+        finally:
+            training.kill()
+            training.wait()
+
+
+def measure(command: list[str], rounds: int) -> dict[str, list[float]]:
+    """Returns the seconds to the first update in every round, for each of STARTS."""
+    seconds: dict[str, list[float]] = {name: [] for name in STARTS}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds):
+            shutil.rmtree(folder)
+            os.mkdir(folder)
+            for name in STARTS:
+                if name == "images decoded":
+                    shutil.rmtree(Path(folder, cli.COMPILED))
+                seconds[name].append(first_update(command, Path(folder)))
+    return seconds
+
+
+def main() -> int:
+    """Prints the table and returns the exit code."""
+    seconds = {
+        name: measuring.spread(values)
+        for name, values in measure(command(), measuring.REPEATS.value).items()
+    }
+    rows = [[name, str(spread)] for name, spread in seconds.items()]
+    print(measuring.table(["start", "first update after s (10 to 90 %)"], rows))
+    print(f"on {measuring.device_name()}")
+    figures = {
+        f"{name.replace(' ', '_')}_s{end}": value
+        for name, spread in seconds.items()
+        for end, value in zip(("", "_low", "_high"), spread, strict=True)
+    }
+    measuring.write_json(figures | {"device": measuring.device_name()})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, sys.argv, (NoUpdateError,)))
