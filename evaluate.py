@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from draw_jax import build, checkpoint, cli, data, evaluation
+from draw_jax import build, checkpoint, cli, compilation, data, evaluation
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "A run directory that train.py made")
 _PRETRAINED = flags.DEFINE_string("pretrained", "", "Or the name of shipped weights")
@@ -26,7 +26,7 @@ _JSON = flags.DEFINE_string("json", "", "A file for the result, also printed")
 
 def main() -> int:
     """Evaluates, prints and returns the exit code."""
-    cli.keep_compiled()
+    compilation.keep()
     for name, value, least in (("importance_samples", _SAMPLES, 0), ("batch_size", _BATCH, 1)):
         if value.value < least:
             raise ValueError(f"--{name}: expected >= {least}, got {value.value}")

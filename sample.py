@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from draw_jax import checkpoint, cli, data, pictures
+from draw_jax import checkpoint, cli, compilation, data, pictures
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "A run directory that train.py made")
 _PRETRAINED = flags.DEFINE_string("pretrained", "", "Or the name of shipped weights")
@@ -31,7 +31,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data lies, if not as 
 
 def main() -> int:
     """Draws every kind asked for, prints the files and returns the exit code."""
-    cli.keep_compiled()
+    compilation.keep()
     kinds = list(pictures.KINDS) if _KIND.value == ["all"] else _KIND.value
     for kind in kinds:
         if kind not in pictures.KINDS:

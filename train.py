@@ -12,7 +12,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from draw_jax import checkpoint, cli, data, runs, training
+from draw_jax import checkpoint, cli, compilation, data, runs, training
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to train, such as configs/mnist.py")
 _WORKDIR = flags.DEFINE_string("workdir", "", "The run directory; default runs/<config name>")
@@ -22,7 +22,7 @@ _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes
 
 def main() -> int:
     """Trains and returns the exit code."""
-    cli.keep_compiled()
+    compilation.keep()
     config = _CONFIG.value
     if config is None:
         raise ValueError("which configuration? Such as --config=configs/digits.py")

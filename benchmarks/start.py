@@ -18,7 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks import measuring
-from draw_jax import cli
+from draw_jax import cli, compilation
 
 flags.adopt_module_key_flags(measuring)
 
@@ -80,7 +80,7 @@ def measure(command: list[str], rounds: int) -> dict[str, list[float]]:
             os.mkdir(folder)
             for name in STARTS:
                 if name == "images decoded":
-                    shutil.rmtree(Path(folder, cli.COMPILED))
+                    shutil.rmtree(Path(folder, compilation.FOLDER))
                 seconds[name].append(first_update(command, Path(folder)))
     return seconds
 

@@ -1,21 +1,15 @@
-"""From a command line to values, every mistake one line and an exit code; quick starts."""
+"""From a command line to values, every mistake one line and an exit code."""
 
-import contextlib
-import hashlib
 import logging
-import os
-import platform
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
 ERROR, BAD_FLAGS = 1, 2
-COMPILED = Path("draw_jax", "compiled")  # in the folder of caches
 
 
 def run(main: Callable[[], int], argv: Sequence[str], expected: tuple[type[Exception], ...]) -> int:
@@ -79,37 +73,6 @@ def _say(error: Exception, code: int, prefix: str = "") -> int:
         text = " ".join(text.split())
     print(f"error: {prefix}{text or type(error).__name__}", file=sys.stderr)
     return code
-
-
-def keep_compiled() -> None:
-    """Lets programs compiled by this process start the next one at once.
-
-    They lie in `$XDG_CACHE_HOME/draw_jax/compiled` (default `~/.cache/...`), in a folder for each kind
-    of processor, since a home may be shared by several. `$JAX_COMPILATION_CACHE_DIR` names another
-    place, `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing; nor does a place that cannot be
-    written.
-    """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    described = [
-        line for line in _processor() if line.startswith(("model name", "flags", "Features"))
-    ]
-    name = hashlib.sha256("".join([platform.machine(), *described]).encode()).hexdigest()[:16]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = home / COMPILED / name
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    if os.access(folder, os.W_OK):
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        # The many small programs of a start take as long together as the large one.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def _processor() -> list[str]:
-    """Returns the lines that Linux has on the first processor; elsewhere none."""
-    with contextlib.suppress(OSError):
-        return Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-    return []
 
 
 def which_run(workdir: str, pretrained: str) -> str:

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "latents": {"sampling"},
     "logs": set(),
     "cli": set(),
+    "compilation": set(),
     "figures": set(),
     "filmstrips": {"figures"},
     "animations": {"figures", "filmstrips"},
@@ -51,9 +52,10 @@ MAY_IMPORT = {
         "stopping",
     },
     "__init__": {"checkpoint"},
-    "train.py": {"training", "cli", "checkpoint", "data", "runs"},
-    "sample.py": {"checkpoint", "data", "attention", "sampling", "pictures", "cli"} | FIGURES,
-    "evaluate.py": {"build", "checkpoint", "data", "evaluation", "cli"},
+    "train.py": {"training", "cli", "compilation", "checkpoint", "data", "runs"},
+    "sample.py": {"checkpoint", "data", "attention", "sampling", "pictures", "cli", "compilation"}
+    | FIGURES,
+    "evaluate.py": {"build", "checkpoint", "data", "evaluation", "cli", "compilation"},
 }
 # Code that runs a model and knows nothing of files, flags or data sets.
 PURE = {"attention", "losses", "sampling", "latents", "model"}

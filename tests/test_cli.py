@@ -1,7 +1,6 @@
 """Command lines: every mistake is one line and an exit code."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -140,59 +139,3 @@ def test_which_run_wants_exactly_one(tmp_path):
             cli.which_run(*both)
     with pytest.raises(ValueError, match="'nowhere' is no directory"):
         cli.which_run("nowhere", "")
-
-
-def train(tmp_path, name, **environment):
-    """Runs a short training into tmp_path/name and returns (the process, its metrics)."""
-    done = subprocess.run(
-        [sys.executable, "train.py", SMOKE, f"--workdir={tmp_path / name}"]
-        + [
-            "--config.train.num_steps=2",
-            "--config.model.enc_size=8",
-            "--config.train.eval_every=2",
-        ],
-        check=False,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-    )
-    rows = [
-        json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
-    ]
-    for row in rows:
-        row.pop("images_per_second", None)
-    return done, rows
-
-
-def test_a_second_start_takes_what_the_first_has_compiled_and_computes_the_same(tmp_path):
-    found = []
-    for name in ("first", "second"):
-        done, rows = train(tmp_path, name, XDG_CACHE_HOME=str(tmp_path / "cache"))
-        assert done.returncode == 0, done.stderr
-        folder = tmp_path / "cache" / "draw_jax" / "compiled"
-        found.append((rows, sorted(p.name for p in folder.rglob("*-cache"))))
-    assert any(name.startswith("jit_update") for name in found[0][1])
-    assert found[0] == found[1]
-
-
-def test_a_place_that_cannot_be_written_costs_only_the_quick_start(tmp_path):
-    done, rows = train(tmp_path, "run", XDG_CACHE_HOME=os.devnull)
-    assert done.returncode == 0 and len(rows) == 2
-    assert "compil" not in done.stderr
-
-
-def test_a_place_of_the_users_own_is_left_alone(tmp_path):
-    code = (
-        "import jax\nfrom draw_jax import cli\n"
-        "cli.keep_compiled()\nprint(jax.config.jax_compilation_cache_dir)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        check=True,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)},
-    )
-    assert done.stdout.strip() == str(tmp_path)

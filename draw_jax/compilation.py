@@ -1,0 +1,66 @@
+"""What one process has compiled is there for the next: the first update in seconds."""
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+
+FOLDER = Path("draw_jax", "compiled")  # in the user's folder of caches
+_FAILED = re.compile(
+    r"Error (reading|writing) persistent compilation cache entry for '(?P<of>\w+)'"
+)
+
+
+def keep() -> None:
+    """Lets programs compiled by this process start the next one at once.
+
+    They lie in `$XDG_CACHE_HOME/draw_jax/compiled` (default `~/.cache/...`), in a folder for each kind
+    of processor, since a home may be shared by several. `$JAX_COMPILATION_CACHE_DIR` names another
+    place, `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing; nor does a place that cannot be
+    written. What is damaged is compiled again and replaced.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    folder = home / FOLDER / _processor()
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if os.access(folder, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        # The many small programs of a start take as long together as the large one.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        _drop_damaged(folder)
+
+
+def _processor() -> str:
+    """Returns a name for this kind of processor: compiled code may not run on another."""
+    told = [platform.machine()]
+    with contextlib.suppress(OSError):  # Linux has this file
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        told += [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+    return hashlib.sha256("".join(told).encode()).hexdigest()[:16]
+
+
+def _drop_damaged(folder: Path) -> None:
+    """Takes JAX's warnings of entries that it could not read or write as the word to delete them.
+
+    JAX writes an entry in place, so that a kill or a full disk leaves a part of it, and never
+    replaces one: without this, every later start would warn and compile.
+    """
+    show = warnings.showwarning
+
+    def drop(message: Warning | str, *where: Any, **options: Any) -> None:
+        failed = _FAILED.match(str(message))
+        if not failed:
+            return show(message, *where, **options)
+        with contextlib.suppress(OSError):
+            for entry in folder.glob(f"{failed['of']}-*-cache"):
+                entry.unlink(missing_ok=True)
+
+    warnings.showwarning = drop

@@ -1,0 +1,95 @@
+"""A second start takes what the first has compiled, whatever has happened to it meanwhile."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def train(tmp_path, name, **environment):
+    """Runs a short training into tmp_path/name and returns (the process, its metrics)."""
+    done = subprocess.run(
+        [sys.executable, "train.py", "--config=configs/smoke.py", f"--workdir={tmp_path / name}"]
+        + [
+            "--config.train.num_steps=2",
+            "--config.model.enc_size=8",
+            "--config.train.eval_every=2",
+        ],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+    )
+    rows = [
+        json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+    ]
+    for row in rows:
+        row.pop("images_per_second", None)
+    return done, rows
+
+
+def test_later_starts_take_what_the_first_has_compiled_and_compute_the_same(tmp_path):
+    def start(name):
+        done, rows = train(tmp_path, name, XDG_CACHE_HOME=str(tmp_path / "cache"))
+        assert done.returncode == 0, done.stderr
+        assert "compil" not in done.stderr and "cache" not in done.stderr
+        entries = (tmp_path / "cache" / "draw_jax" / "compiled").rglob("*-cache")
+        return rows, {file: (file.stat().st_size, file.stat().st_mtime_ns) for file in entries}
+
+    metrics, first = start("first")
+    assert any(file.name.startswith("jit_update") for file in first)
+    assert start("second") == (metrics, first)  # none missed, none written again
+    for file, (size, _) in first.items():  # as a kill or a full disk leaves them
+        os.truncate(file, size // 2)
+    again, mended = start("third")
+    assert again == metrics
+    assert mended.keys() == first.keys()
+    assert all(mended[file][0] > 0.9 * size for file, (size, _) in first.items())
+
+
+def run(code, **environment):
+    """Returns what Python, in a process of its own, prints and complains of."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+    )
+    return done.stdout.strip(), done.stderr
+
+
+def test_only_what_jax_could_not_write_is_dropped(tmp_path):
+    code = """
+import jax, pathlib, warnings
+from draw_jax import compilation
+compilation.keep()
+folder = pathlib.Path(jax.config.jax_compilation_cache_dir)
+for name in ("jit_update", "jit_updates", "jit_loss"):
+    (folder / f"{name}-1234-cache").touch()
+warnings.warn("Error writing persistent compilation cache entry for 'jit_update': OSError: full")
+warnings.warn("another matter")
+print(*sorted(file.name for file in folder.iterdir()))
+"""
+    kept, complaints = run(code, XDG_CACHE_HOME=str(tmp_path))
+    assert kept == "jit_loss-1234-cache jit_updates-1234-cache"
+    assert "another matter" in complaints and "persistent" not in complaints
+
+
+def test_a_place_that_cannot_be_written_costs_only_the_quick_start(tmp_path):
+    done, rows = train(tmp_path, "run", XDG_CACHE_HOME=os.devnull)
+    assert done.returncode == 0 and len(rows) == 2
+    assert "compil" not in done.stderr
+
+
+def test_a_place_of_the_users_own_is_left_alone(tmp_path):
+    code = (
+        "import jax\nfrom draw_jax import compilation\n"
+        "compilation.keep()\nprint(jax.config.jax_compilation_cache_dir)"
+    )
+    assert run(code, JAX_COMPILATION_CACHE_DIR=str(tmp_path))[0] == str(tmp_path)
