@@ -49,6 +49,10 @@ SETTINGS = {
     # of commands recorded by default, which loops are not among; an empty list records none.
     "no_graphs": Setting({}, xla="--xla_gpu_enable_command_buffer=", gpu_only=True),
     "while_graphs": Setting({}, xla=_WHILE, gpu_only=True),
+    # What a scan stacks for its way back need not be cleared before it is written.
+    "no_clearing": Setting(
+        {}, xla="--xla_gpu_enable_dus_accumulator_zero_init_elimination=true", gpu_only=True
+    ),
     "unrolled_graphs": Setting(
         {}, xla=f"{_WHILE} --xla_gpu_command_buffer_unroll_loops=true", gpu_only=True
     ),
