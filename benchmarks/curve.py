@@ -22,7 +22,8 @@ def main() -> int:
     for split in ("train", "validation"):
         points = [(r["step"], r["elbo_loss"]) for r in rows if r["split"] == split]
         if points:
-            series[split] = tuple(zip(*points, strict=True))
+            steps, losses = zip(*points, strict=True)
+            series[split] = steps, losses
     levels = {}
     for level in _LEVELS.value:
         name, equals, nats = level.rpartition("=")
