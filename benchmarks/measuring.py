@@ -18,6 +18,9 @@ CONFIG = config_flags.DEFINE_config_file("config", "configs/mnist.py", "What to 
 REPEATS = flags.DEFINE_integer("repeats", 20, "Rounds timed", lower_bound=3)
 JSON = flags.DEFINE_string("json", "", "A file for the figures, besides the table")
 
+# Or a benchmark would take from it what it is to compile.
+jax.config.update("jax_enable_compilation_cache", False)
+
 Name = TypeVar("Name", bound=Hashable)
 
 

@@ -48,7 +48,8 @@ def first_update(command: list[str], kept: Path) -> float:
         NoUpdateError: it ended without an update, with what it said.
     """
     environment = os.environ | {"XDG_CACHE_HOME": str(kept)}
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"):
+        environment.pop(name, None)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
         metrics = Path(folder, "run", "metrics.jsonl")
         began = time.perf_counter()

@@ -8,7 +8,7 @@ timed in turn, so that their ratio holds on a machine whose speed drifts. Both r
 
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,12 +24,16 @@ from draw_jax import build, cli, data, optimization
 flags.adopt_module_key_flags(measuring)
 
 
-def products(config: ConfigDict) -> list[tuple[int, int]]:
+def products(config: ConfigDict) -> dict[str, tuple[int, int]]:
     """Returns (inputs, outputs) of every weight matrix that a time step multiplies with."""
     model = build.build(config)
     variables = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
     leaves = jax.tree_util.tree_leaves_with_path(variables)
-    return [leaf.shape for path, leaf in leaves if path[-1].key == "kernel"]
+    return {
+        "/".join(part.key for part in path[2:-1]): leaf.shape
+        for path, leaf in leaves
+        if path[-1].key == "kernel"
+    }
 
 
 def make_floor(config: ConfigDict) -> tuple[Any, list[Any]]:
@@ -39,15 +43,15 @@ def make_floor(config: ConfigDict) -> tuple[Any, list[Any]]:
     what is multiplied with w, the gradient of what comes out, and w.
     """
     steps, batch = config.model.time_steps, config.train.batch_size
+    windows = config.model.read_size or config.model.write_size  # which the model keeps in float32
     rng = np.random.default_rng(0)
-
-    def normal(*shape: int) -> jax.Array:
-        return jnp.asarray(rng.standard_normal(shape, np.float32), config.model.dtype)
-
-    inputs = [
-        (normal(steps, batch, k), normal(steps, batch, n), normal(k, n))
-        for k, n in products(config)
-    ]
+    inputs = []
+    for name, (k, n) in products(config).items():
+        dtype = "float32" if name == "heads" and windows else config.model.dtype
+        shapes = (steps, batch, k), (steps, batch, n), (k, n)
+        inputs.append(
+            tuple(jnp.asarray(rng.standard_normal(shape, np.float32), dtype) for shape in shapes)
+        )
 
     @jax.jit
     def floor(inputs: list[Any]) -> Any:
@@ -127,6 +131,31 @@ def updates(update: Any, state: Any, images: Any) -> Callable[[], Any]:
     return call
 
 
+def figures(
+    config: ConfigDict, times: Mapping[str, Sequence[float]], compile_seconds: float
+) -> dict[str, Any]:
+    """Returns what --json writes; `ratio` is the median over the rounds of the ratio in a round.
+
+    Args:
+        config: a whole configuration.
+        times: milliseconds of "step" and of "floor" in every round.
+        compile_seconds: of the step.
+    """
+    step = statistics.median(times["step"])
+    return {
+        "step_ms": step,
+        "floor_ms": statistics.median(times["floor"]),
+        "ratio": statistics.median(
+            a / b for a, b in zip(times["step"], times["floor"], strict=True)
+        ),
+        "compile_s": compile_seconds,
+        "images_per_second": 1e3 * config.train.batch_size / step,
+        "dtype": config.model.dtype,
+        "batch": config.train.batch_size,
+        "device": measuring.device_name(),
+    }
+
+
 def main() -> int:
     """Prints the figures and returns the exit code."""
     config = measuring.CONFIG.value
@@ -137,22 +166,11 @@ def main() -> int:
         {"floor": lambda: floor(inputs), "step": updates(update, state, images)},
         measuring.REPEATS.value,
     )
-    step, least = measuring.spread(times["step"]), measuring.spread(times["floor"])
-    result = {
-        "step_ms": step.median,
-        "floor_ms": least.median,
-        "ratio": statistics.median(
-            a / b for a, b in zip(times["step"], times["floor"], strict=True)
-        ),
-        "compile_s": compile_seconds,
-        "images_per_second": 1e3 * config.train.batch_size / step.median,
-        "dtype": config.model.dtype,
-        "batch": config.train.batch_size,
-        "device": measuring.device_name(),
-    }
+    result = figures(config, times, compile_seconds)
+    step = measuring.spread(times["step"])
     print(
         f"step {measuring.number(step.median)} ms (10 to 90 %: {measuring.number(step.low)} to "
-        f"{measuring.number(step.high)}), floor {measuring.number(least.median)} ms"
+        f"{measuring.number(step.high)}), floor {measuring.number(result['floor_ms'])} ms"
     )
     for name, value in result.items():
         print(f"  {name:18} {value:.2f}" if isinstance(value, float) else f"  {name:18} {value}")

@@ -21,37 +21,46 @@ def keep() -> None:
     """Lets programs compiled by this process start the next one at once.
 
     They lie in `$XDG_CACHE_HOME/draw_jax/compiled` (default `~/.cache/...`), in a folder for each kind
-    of processor, since a home may be shared by several. `$JAX_COMPILATION_CACHE_DIR` names another
-    place, `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing; nor does a place that cannot be
-    written. What is damaged is compiled again and replaced.
+    of processor and number of cores, since a home may be shared. `$JAX_COMPILATION_CACHE_DIR`
+    names another place, `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing; nor does a place that
+    is not there or cannot be written. What is damaged is compiled again and replaced.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = home / FOLDER / _processor()
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if caches.startswith("~"):  # a user without a home
+        return
+    folder = Path(caches) / FOLDER / _machine()
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        # The many small programs of a start take as long together as the large one.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+            # The many small programs of a start take as long together as the large one.
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         _drop_damaged(folder)
 
 
-def _processor() -> str:
-    """Returns a name for this kind of processor: compiled code may not run on another."""
-    told = [platform.machine()]
+def _machine() -> str:
+    """Returns a name for what programs are compiled for, as far as JAX leaves it out of its keys.
+
+    They may not run on another kind of processor, and share their work among as many cores as the
+    process had that compiled them.
+    """
+    usable = getattr(os, "sched_getaffinity", None)
+    told = [platform.machine(), str(len(usable(0)) if usable else os.cpu_count())]
     with contextlib.suppress(OSError):  # Linux has this file
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
         told += [line for line in lines if line.startswith(("model name", "flags", "Features"))]
-    return hashlib.sha256("".join(told).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
 
 def _drop_damaged(folder: Path) -> None:
     """Takes JAX's warnings of entries that it could not read or write as the word to delete them.
 
     JAX writes an entry in place, so that a kill or a full disk leaves a part of it, and never
-    replaces one: without this, every later start would warn and compile.
+    replaces one: without this, every later start would warn and compile. A warning names the
+    function only, so that its entries for other models go as well and are compiled once more.
     """
     show = warnings.showwarning
 

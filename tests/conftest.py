@@ -1,3 +1,5 @@
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,19 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # The first example of every shape compiles, so that no deadline would hold.
 settings.register_profile("draw_jax", deadline=None)
 settings.load_profile("draw_jax")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def caches(tmp_path_factory):
+    """Keeps decoded images and compiled programs of these tests to themselves, for all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "caches"))
+        for name in [name for name in os.environ if name.startswith("JAX_") and "CACHE" in name]:
+            patch.delenv(name)
+        yield
 
 
 @pytest.fixture

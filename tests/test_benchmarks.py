@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,6 +58,8 @@ MISTAKES = {
     ("benchmarks.memory", *TINY, "--tasks=imagenet"): "expected names among config, svhn",
     ("benchmarks.breakdown", *TINY, "--images=0"): "--images=0",
     ("benchmarks.breakdown", *TINY, "--repeats=2"): "--repeats=2",
+    ("benchmarks.precision", "--config=configs/smoke.py"): "--config: the run decides",
+    ("benchmarks.precision", "--repeats=3"): "--repeats: the run decides",
     ("benchmarks.start", *TINY, "--repeats=0"): "--repeats=0",
     ("benchmarks.train_step", *TINY, "--json=nowhere/a.json"): "--json=nowhere/a.json: expected a",
     ("benchmarks.train_step", *TINY, "--json=configs"): "--json=configs: expected a file",
@@ -179,6 +182,7 @@ def test_train_step_keeps_its_keys_and_they_agree(runs):
     assert figures["batch"] == 4 and figures["dtype"] == "float32"
     assert figures["device"] == "1 x cpu"  # of two
     assert figures["images_per_second"] == pytest.approx(4000 / figures["step_ms"])
+    assert figures["floor_ms"] < figures["step_ms"]
     first = runs["train_step"].stdout.splitlines()[0]
     assert first.startswith("step ") and first.endswith(" ms")
 
@@ -269,7 +273,7 @@ def test_memory_knows_table_3(rooms):
     for task, fields in rooms.memory.TASKS.items():
         config = mnist.get_config()
         config.model.update(fields)
-        shapes[task] = config.model.time_steps, sorted(rooms.train_step.products(config))
+        shapes[task] = config.model.time_steps, sorted(rooms.train_step.products(config).values())
     # Encoder: two glimpses, h_dec, h_enc. Decoder: z, h_dec. Posterior. Patch and two windows.
     assert shapes == {
         "config": (64, [(256, 35), (256, 200), (356, 1024), (520, 1024)]),
@@ -441,11 +445,20 @@ def test_calls_are_timed_in_turn_until_their_results_are_there(rooms):
     assert all(ms >= 10 for values in times.values() for ms in values)
 
 
-def test_a_rest_comes_before_every_call_and_is_not_timed(rooms):
-    began = time.perf_counter()
-    times = rooms.measuring.in_turn({"a": lambda: None, "b": lambda: None}, rounds=3, rest=0.05)
-    assert time.perf_counter() - began >= 8 * 0.05  # with the round that warms up
-    assert max(ms for values in times.values() for ms in values) < 50
+def test_a_rest_comes_before_every_call_and_is_not_timed(rooms, monkeypatch):
+    log, now = [], 0.0
+
+    def pass_seconds(seconds, what):
+        nonlocal now
+        now += seconds
+        log.append(what)
+
+    monkeypatch.setattr(rooms.measuring.time, "sleep", lambda s: pass_seconds(s, f"rest {s}"))
+    monkeypatch.setattr(rooms.measuring.time, "perf_counter", lambda: now)
+    calls = {"a": lambda: pass_seconds(1, "a"), "b": lambda: pass_seconds(2, "b")}
+    times = rooms.measuring.in_turn(calls, rounds=3, rest=5)
+    assert log == ["rest 5", "a", "rest 5", "b"] * 4
+    assert times == {"a": [1000.0] * 3, "b": [2000.0] * 3}
 
 
 def test_updates_go_on_from_what_the_one_before_left(rooms):
@@ -475,33 +488,53 @@ def test_numbers_spreads_and_tables_read_well(rooms):
     ]
 
 
-def flops(jaxpr):
-    """Returns the multiplications and additions of all matrix products, and their dtypes."""
-    total, dtypes = 0, set()
+def weight_products(jaxpr):
+    """Returns the multiplications and additions of all products with weights, by their dtypes.
+
+    Those of the attention have examples as a batch axis; its sums are products with one column.
+    """
+    total = Counter()
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
+            (contracted, _), (batched, _) = equation.params["dimension_numbers"]
             a, b = (variable.aval for variable in equation.invars)
             (out,) = equation.outvars
-            total += 2 * out.aval.size * math.prod(a.shape[axis] for axis in contracted)
-            dtypes.add((str(a.dtype), str(b.dtype), str(out.aval.dtype)))
+            if not batched and out.aval.shape[-1] > 1:
+                terms = math.prod(a.shape[axis] for axis in contracted)
+                total[str(a.dtype), str(b.dtype), str(out.aval.dtype)] += 2 * out.aval.size * terms
         for inner in jax.extend.core.jaxprs_in_params(equation.params):
-            part, found = flops(inner)
-            total += part * equation.params.get("length", 1)
-            dtypes |= found
-    return total, dtypes
+            for dtypes, part in weight_products(inner).items():
+                total[dtypes] += part * equation.params.get("length", 1)
+    return total
 
 
+@pytest.mark.parametrize("write_size", [0, 5])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_floor_is_the_models_products_and_no_others(dtype, rooms):
+def test_the_floor_is_the_models_products_and_no_others(dtype, write_size, rooms):
     config = mnist.get_config()
-    config.model.dtype = dtype
+    config.model.dtype, config.model.write_size = dtype, write_size
+    config.model.read_size = write_size and 2
     config.model.time_steps, config.train.batch_size = 3, 2
     floor, inputs = rooms.train_step.make_floor(config)
-    total, dtypes = flops(jax.make_jaxpr(floor)(inputs).jaxpr)
-    weights = 520 * 1024 + 356 * 1024 + 256 * 200 + 256 * 35
-    assert total == 3 * 2 * (3 * 2) * weights  # forward, to the inputs, to the weights
-    assert dtypes == {(dtype, dtype, "float32")}
+    found = weight_products(jax.make_jaxpr(floor)(inputs).jaxpr)
+    shapes = rooms.train_step.products(config).values()
+    # Forward, to the inputs, to the weights.
+    assert sum(found.values()) == 3 * 2 * (3 * 2) * sum(k * n for k, n in shapes)
+    if write_size:
+        assert sorted(shapes) == [(256, 35), (256, 200), (356, 1024), (520, 1024)]
+    update, state, images = rooms.train_step.make_step(config)
+    # The first windows are a product more; without attention, one that nothing depends on.
+    rows, heads = 2 * config.train.batch_size, "float32" if write_size else dtype
+    weights = math.prod(rooms.train_step.products(config)["heads"])
+    found[heads, heads, "float32"] += (3 if write_size else 1) * rows * weights
+    assert weight_products(jax.make_jaxpr(update)(state, 0, images).jaxpr) == found
+
+
+def test_figures_are_medians_and_the_ratio_one_of_rounds(rooms):
+    times = {"floor": [100.0, 200.0, 100.0], "step": [150.0, 250.0, 400.0]}
+    figures = rooms.train_step.figures(mnist.get_config(), times, 3.0)
+    names = ("step_ms", "floor_ms", "ratio", "compile_s", "images_per_second")
+    assert [figures[name] for name in names] == [250, 100, 1.5, 3, 400]
 
 
 def test_what_the_floor_returns_depends_on_every_product(rooms):

@@ -6,7 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from draw_jax import compilation
+
 ROOT = Path(__file__).parents[1]
+KEEP = (
+    "import jax\nfrom draw_jax import compilation\n"
+    "compilation.keep()\nprint(jax.config.jax_compilation_cache_dir)"
+)
 
 
 def train(tmp_path, name, **environment):
@@ -22,6 +28,7 @@ def train(tmp_path, name, **environment):
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=300,
         env=os.environ | environment,
     )
     rows = [
@@ -33,14 +40,18 @@ def train(tmp_path, name, **environment):
 
 
 def test_later_starts_take_what_the_first_has_compiled_and_compute_the_same(tmp_path):
+    def entries():
+        files = (tmp_path / "cache" / "draw_jax" / "compiled").rglob("*-cache")
+        return {file: (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
+
     def start(name):
         done, rows = train(tmp_path, name, XDG_CACHE_HOME=str(tmp_path / "cache"))
         assert done.returncode == 0, done.stderr
         assert "compil" not in done.stderr and "cache" not in done.stderr
-        entries = (tmp_path / "cache" / "draw_jax" / "compiled").rglob("*-cache")
-        return rows, {file: (file.stat().st_size, file.stat().st_mtime_ns) for file in entries}
+        return rows, entries()
 
     metrics, first = start("first")
+    assert len(first) > 5  # the many small ones, too
     assert any(file.name.startswith("jit_update") for file in first)
     assert start("second") == (metrics, first)  # none missed, none written again
     for file, (size, _) in first.items():  # as a kill or a full disk leaves them
@@ -49,6 +60,22 @@ def test_later_starts_take_what_the_first_has_compiled_and_compute_the_same(tmp_
     assert again == metrics
     assert mended.keys() == first.keys()
     assert all(mended[file][0] > 0.9 * size for file, (size, _) in first.items())
+
+    # In sizes that the training has not used.
+    for script in (
+        ("evaluate.py", "--batch_size=7"),
+        ("sample.py", "--kind=samples", "--rows=3", f"--out={tmp_path}"),
+    ):
+        subprocess.run(
+            [sys.executable, *script, f"--workdir={tmp_path / 'first'}"],
+            check=True,
+            cwd=ROOT,
+            capture_output=True,
+            timeout=300,
+            env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
+        )
+        before, mended = mended, entries()
+        assert mended.keys() > before.keys()
 
 
 def run(code, **environment):
@@ -59,6 +86,7 @@ def run(code, **environment):
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=300,
         env=os.environ | environment,
     )
     return done.stdout.strip(), done.stderr
@@ -84,12 +112,39 @@ print(*sorted(file.name for file in folder.iterdir()))
 def test_a_place_that_cannot_be_written_costs_only_the_quick_start(tmp_path):
     done, rows = train(tmp_path, "run", XDG_CACHE_HOME=os.devnull)
     assert done.returncode == 0 and len(rows) == 2
-    assert "compil" not in done.stderr
+    assert "persistent" not in done.stderr
+    assert run(KEEP, XDG_CACHE_HOME=os.devnull) == ("None", "")
+
+
+def test_a_folder_is_for_one_kind_of_processor(monkeypatch):
+    def name(described):
+        monkeypatch.setattr(Path, "read_text", lambda _: described)
+        return compilation._machine()
+
+    one = "processor : 0\nmodel name : A\ncpu MHz : 1000\nflags : avx2\n\nprocessor : 1\n"
+    assert name(one) == name(one.replace("1000", "1200"))
+    names = [name(one), name(one.replace("avx2", "avx512")), name(one.replace("A", "B"))]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(1000), raising=False)
+    assert len({*names, name(one)}) == 4
+
+
+def test_a_user_without_a_home_starts_without_a_cache():
+    code = (
+        "import os, pwd\n"
+        "os.environ.pop('HOME'); os.environ.pop('XDG_CACHE_HOME', None)\n"
+        "def unknown(uid): raise KeyError(uid)\n"
+        "pwd.getpwuid = unknown\n" + KEEP
+    )
+    assert run(code) == ("None", "")
+
+
+def test_jax_can_be_told_to_keep_nothing(tmp_path):
+    code = KEEP + "\njax.jit(lambda x: x + 1)(1)"
+    run(code, XDG_CACHE_HOME=str(tmp_path), JAX_ENABLE_COMPILATION_CACHE="false")
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+    run(code, XDG_CACHE_HOME=str(tmp_path))
+    assert [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
 def test_a_place_of_the_users_own_is_left_alone(tmp_path):
-    code = (
-        "import jax\nfrom draw_jax import compilation\n"
-        "compilation.keep()\nprint(jax.config.jax_compilation_cache_dir)"
-    )
-    assert run(code, JAX_COMPILATION_CACHE_DIR=str(tmp_path))[0] == str(tmp_path)
+    assert run(KEEP, JAX_COMPILATION_CACHE_DIR=str(tmp_path)) == (str(tmp_path), "")
