@@ -11,7 +11,7 @@ as one graph instead, the longer the more of them there are. Both sides have the
 CPU; on a GPU, both multiply float32 matrices in TensorFloat-32, which is what JAX does unasked.
 
 First, both get the same weights, images and noise: unless loss and gradient agree, nothing is
-timed. Before each step there is a rest, in which the threads of the one before stop looking for
+timed. The compiled model's first step must agree with the eager one's. Before each step there is a rest, in which the threads of the one before stop looking for
 work. "times ours" is the median over the rounds of the ratio within a round. Nothing else should
 run beside it: PyTorch's threads wait for the last of them at every operation.
 """
@@ -93,10 +93,10 @@ def check(found: Agreement, limits: Agreement) -> None:
         and found.norm_difference <= limits.norm_difference
     ):
         raise Disagreement(
-            "ours and PyTorch's do not compute the same, so nothing was timed: the losses differ "
-            f"by {found.loss_difference:.1e} of ours (at most {limits.loss_difference:.0e}), the "
+            "the models do not compute the same, so nothing was timed: the losses differ "
+            f"by {found.loss_difference:.1e} of the first's (at most {limits.loss_difference:.0e}), the "
             f"gradients' cosine is {found.gradient_cosine:.6f} (at least {limits.gradient_cosine})"
-            f", their norms differ by {found.norm_difference:.1e} of ours "
+            f", their norms differ by {found.norm_difference:.1e} of it "
             f"(at most {limits.norm_difference:.0e})"
         )
 
@@ -159,13 +159,35 @@ def prepare(
         torch.set_float32_matmul_precision("high")
     schedule = optimization.learning_rate(config.train)
     rates = np.asarray(jax.vmap(schedule)(jnp.arange(updates))).tolist()
+    trainings = {
+        name: torch_draw.Training(torch_draw.like(model, params, device), config, rates, part)
+        for name, part in (("eager", ""), ("compiled", compiled_part))
+        if name == "eager" or part
+    }
     calls: dict[str, Call] = {"ours": train_step.updates(update, state, on_device)}
-    for name, part in (("eager", ""), ("compiled", compiled_part)):
-        if name == "eager" or part:
-            peer = torch_draw.like(model, params, device)
-            training = torch_draw.Training(peer, config, rates, part)
-            calls[name] = training.stepper(images)
+    calls |= {name: training.stepper(images) for name, training in trainings.items()}
+    if compiled_part:
+        calls["compiled"] = checked_once(
+            calls["compiled"], trainings["compiled"], trainings["eager"], LIMITS[model.dtype]
+        )
     return calls, found
+
+
+def checked_once(call: Call, compiled: Any, eager: Any, limits: Agreement) -> Call:
+    """Returns the compiled model's call, whose first step must be what the eager one's was.
+
+    Both draw the same noise. The first call raises Disagreement if they differ.
+    """
+    checked = False
+
+    def step() -> None:
+        nonlocal checked
+        call()
+        if not checked:
+            check(agreement(eager.loss_and_gradient(), compiled.loss_and_gradient()), limits)
+            checked = True
+
+    return step
 
 
 def measure(calls: Mapping[str, Call], rounds: int) -> dict[str, Row]:

@@ -271,6 +271,8 @@ class Training:
         decay = config.train.average_decay
         self.average = [p.detach().clone() for p in self.parameters] if decay else []
         self.count = 0
+        self.loss = torch.zeros(())
+        self._noise = torch.Generator(self.device).manual_seed(config.seed)
 
     def stepper(self, images: np.ndarray) -> Callable[[], None]:
         """Returns a call that makes the next training step, to its end on the device.
@@ -285,11 +287,17 @@ class Training:
             x = pixels.float() / 255
             if self.config.data.binarization == "dynamic":
                 x = torch.bernoulli(x)
-            self.update(x, torch.randn(shape, device=self.device))
+            self.update(x, torch.randn(shape, device=self.device, generator=self._noise))
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
 
         return step
+
+    def loss_and_gradient(self) -> tuple[float, dict[str, np.ndarray]]:
+        """Returns the loss and the clipped gradient of the last update."""
+        gradients = (p.grad for p in self.parameters)
+        named = {str(i): g.cpu().numpy() for i, g in enumerate(gradients) if g is not None}
+        return float(self.loss), named
 
     def update(self, x: Tensor, noise: Tensor) -> None:
         """Changes the weights by one update; x [B, C, H, W] in [0, 1], noise [T, B, Z]."""
@@ -298,6 +306,7 @@ class Training:
             nll, kl = self.forward(x, noise)
         self.optimizer.zero_grad()
         (nll + kl).backward()
+        self.loss = (nll + kl).detach()
         if train.clip_norm:
             nn.utils.clip_grad_norm_(self.parameters, train.clip_norm)
         for group in self.optimizer.param_groups:

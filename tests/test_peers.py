@@ -187,6 +187,25 @@ def test_a_failing_compiler_costs_its_row_only():
         peers.measure({"ours": lambda: 1, "eager": no_compiler}, rounds=3)
 
 
+def test_a_compiled_model_whose_first_step_differs_becomes_a_failure():
+    class Training:
+        def __init__(self, *gradient):
+            self.gradient = {"0": np.array(gradient)}
+
+        def loss_and_gradient(self):
+            return 1.0, self.gradient
+
+    limits, made = peers.LIMITS["float32"], []
+    eager = Training(1.0, 2.0)
+    for compiled in (Training(1.0, 2.0), Training(2.0, 1.0)):
+        call = peers.checked_once(lambda: made.append(1), compiled, eager, limits)
+        rows = peers.measure({"ours": lambda: None, "compiled": call}, rounds=1)
+        agrees = compiled.gradient["0"][0] == 1
+        assert ("cosine is 0.8" in rows["compiled"].failure) is not agrees
+        assert len(rows["compiled"].step_ms) == (1 if agrees else 0)
+    assert len(made) == 3 + 1
+
+
 def test_times_ours_is_the_median_over_the_rounds():
     ours, slower = peers.Row(1.0, [10.0, 20.0, 100.0]), peers.Row(1.0, [20.0, 80.0, 300.0])
     assert peers.times_ours(slower, ours) == 3.0  # of 2, 4 and 3; the medians' ratio is 4
