@@ -26,10 +26,6 @@ def main() -> int:
     config = _CONFIG.value
     if config is None:
         raise ValueError("which configuration? Such as --config=configs/digits.py")
-    try:
-        config.kind  # noqa: B018  (a file that cannot be read comes up at the first use)
-    except OSError as error:
-        raise ValueError(f"--config: {error.__cause__}") from None
     if _DISTRIBUTED.value:
         # Outside a cluster that JAX knows, it reads JAX_COORDINATOR_ADDRESS alone.
         count, process = (os.environ.get(f"JAX_{name}") for name in ("NUM_PROCESSES", "PROCESS_ID"))

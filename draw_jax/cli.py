@@ -32,13 +32,18 @@ def run(main: Callable[[], int], argv: Sequence[str], expected: tuple[type[Excep
         rest = flags.FLAGS(list(argv))
         if len(rest) > 1:
             raise flags.Error(f"unexpected argument {rest[1]!r}; flags are written --name=value")
+        config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
+        # A file that could not be read comes up at the first use.
+        if config is not None and config.get("kind") is None:
+            raise ValueError("no field `kind`: start from a copy of one of configs/")
     except SystemExit:  # --help
         return 0
     except flags.Error as error:
         return _say(error, BAD_FLAGS)
     except Exception as error:  # noqa: BLE001  (a configuration file may raise anything)
         file = next((a for a in argv[1:] if a.startswith("--config=")), "--config")
-        return _say(error, BAD_FLAGS, f"{file}: ")
+        cause = error.__cause__  # of ml_collections, which says more
+        return _say(cause if isinstance(cause, Exception) else error, BAD_FLAGS, f"{file}: ")
     told: tuple[type[Exception], ...] = (*expected, OSError)
     try:
         return main()

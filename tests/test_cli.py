@@ -29,6 +29,7 @@ MISTAKES = {
     ("--config={folder}/value.py",): "value.py: Error whilst parsing config file: ValueError: no",
     ("--config={folder}/syntax.py",): "syntax.py: ",
     ("--config={folder}/empty.py",): "get_config",
+    ("--config={folder}/bare.py",): "bare.py: no field `kind`: start from a copy",
 }
 
 # Runs train.py once per command line, each in a process of its own; forked from one that has made
@@ -62,6 +63,8 @@ def outcomes(tmp_path_factory):
     (folder / "value.py").write_text("def get_config():\n    raise ValueError('no')\n")
     (folder / "syntax.py").write_text("def get_config(:\n")
     (folder / "empty.py").write_text("")
+    bare = "from ml_collections import ConfigDict\n\ndef get_config():\n    return ConfigDict()\n"
+    (folder / "bare.py").write_text(bare)
 
     commands = [*MISTAKES, ("--help",)]
     filled = [
