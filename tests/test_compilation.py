@@ -15,21 +15,28 @@ KEEP = (
 )
 
 
-def train(tmp_path, name, **environment):
-    """Runs a short training into tmp_path/name and returns (the process, its metrics)."""
+def python(*arguments, **environment):
+    """Runs Python in a process of its own, to its good end."""
     done = subprocess.run(
-        [sys.executable, "train.py", "--config=configs/smoke.py", f"--workdir={tmp_path / name}"]
-        + [
-            "--config.train.num_steps=2",
-            "--config.model.enc_size=8",
-            "--config.train.eval_every=2",
-        ],
+        [sys.executable, *arguments],
         check=False,
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,
         env=os.environ | environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def train(tmp_path, name, **environment):
+    """Runs a short training into tmp_path/name and returns (the process, its metrics)."""
+    fields = ("train.num_steps=2", "model.enc_size=8", "train.eval_every=2")
+    done = python(
+        *("train.py", "--config=configs/smoke.py", f"--workdir={tmp_path / name}"),
+        *(f"--config.{field}" for field in fields),
+        **environment,
     )
     rows = [
         json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
@@ -46,7 +53,6 @@ def test_later_starts_take_what_the_first_has_compiled_and_compute_the_same(tmp_
 
     def start(name):
         done, rows = train(tmp_path, name, XDG_CACHE_HOME=str(tmp_path / "cache"))
-        assert done.returncode == 0, done.stderr
         assert "compil" not in done.stderr and "cache" not in done.stderr
         return rows, entries()
 
@@ -66,29 +72,15 @@ def test_later_starts_take_what_the_first_has_compiled_and_compute_the_same(tmp_
         ("evaluate.py", "--batch_size=7"),
         ("sample.py", "--kind=samples", "--rows=3", f"--out={tmp_path}"),
     ):
-        subprocess.run(
-            [sys.executable, *script, f"--workdir={tmp_path / 'first'}"],
-            check=True,
-            cwd=ROOT,
-            capture_output=True,
-            timeout=300,
-            env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
-        )
+        workdir = f"--workdir={tmp_path / 'first'}"
+        python(*script, workdir, XDG_CACHE_HOME=str(tmp_path / "cache"))
         before, mended = mended, entries()
         assert mended.keys() > before.keys()
 
 
 def run(code, **environment):
     """Returns what Python, in a process of its own, prints and complains of."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        check=True,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | environment,
-    )
+    done = python("-c", code, **environment)
     return done.stdout.strip(), done.stderr
 
 
@@ -111,7 +103,7 @@ print(*sorted(file.name for file in folder.iterdir()))
 
 def test_a_place_that_cannot_be_written_costs_only_the_quick_start(tmp_path):
     done, rows = train(tmp_path, "run", XDG_CACHE_HOME=os.devnull)
-    assert done.returncode == 0 and len(rows) == 2
+    assert len(rows) == 2
     assert "persistent" not in done.stderr
     assert run(KEEP, XDG_CACHE_HOME=os.devnull) == ("None", "")
 
