@@ -11,7 +11,11 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from draw_jax import build, checkpoint, cli, compilation, data, evaluation
+from draw_jax.data import splits
+from draw_jax.evaluation import passes
+from draw_jax.model import build
+from draw_jax.runs import checkpoint
+from draw_jax.system import cli, compilation
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "A run directory that train.py made")
 _PRETRAINED = flags.DEFINE_string("pretrained", "", "Or the name of shipped weights")
@@ -34,15 +38,15 @@ def main() -> int:
     config, model, variables = checkpoint.load(run, _STEP.value)
     with config.unlocked():
         config.data.data_dir = _DATA_DIR.value or config.data.data_dir
-    split = data.load(config.data, _SPLIT.value, config.model.image_shape)
-    data.check_shape(split, model.image_shape)
+    split = splits.load(config.data, _SPLIT.value, config.model.image_shape)
+    splits.check_shape(split, model.image_shape)
     seed = config.seed if _SEED.value is None else _SEED.value
     with tqdm(total=len(split.images), unit="image", disable=None) as bar:
-        result = evaluation.evaluate(
+        result = passes.evaluate(
             model,
             variables,
             split.images,
-            lambda image, key: data.prepare(image, config.data.binarization, key),
+            lambda image, key: splits.prepare(image, config.data.binarization, key),
             build.keys(seed).evaluate,
             batch_size=_BATCH.value,
             importance_samples=_SAMPLES.value,
@@ -68,4 +72,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, sys.argv, (checkpoint.CheckpointError, data.DataNotFound)))
+    sys.exit(cli.run(main, sys.argv, (checkpoint.CheckpointError, splits.DataNotFound)))

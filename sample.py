@@ -10,15 +10,16 @@ import jax
 import numpy as np
 from absl import flags
 
-from draw_jax import checkpoint, cli, compilation, data, pictures
+from draw_jax.data import splits
+from draw_jax.drawing import kinds
+from draw_jax.runs import checkpoint
+from draw_jax.system import cli, compilation
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "A run directory that train.py made")
 _PRETRAINED = flags.DEFINE_string("pretrained", "", "Or the name of shipped weights")
 _STEP = flags.DEFINE_integer("step", None, "Which checkpoint; default: best on validation")
 _OUT = flags.DEFINE_string("out", "samples", "The folder for pictures and arrays, made if missing")
-_KIND = flags.DEFINE_list(
-    "kind", ["samples", "sequence"], f"Of {', '.join(pictures.KINDS)}; or all"
-)
+_KIND = flags.DEFINE_list("kind", ["samples", "sequence"], f"Of {', '.join(kinds.KINDS)}; or all")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the noise")
 _ROWS = flags.DEFINE_integer("rows", 8, "Rows of a grid; images of a sequence", lower_bound=1)
 _COLUMNS = flags.DEFINE_integer("columns", 8, "Columns of a grid", lower_bound=1)
@@ -32,10 +33,10 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data lies, if not as 
 def main() -> int:
     """Draws every kind asked for, prints the files and returns the exit code."""
     compilation.keep()
-    kinds = list(pictures.KINDS) if _KIND.value == ["all"] else _KIND.value
-    for kind in kinds:
-        if kind not in pictures.KINDS:
-            raise ValueError(f"--kind: expected of {', '.join(pictures.KINDS)}; got {kind!r}")
+    wanted = list(kinds.KINDS) if _KIND.value == ["all"] else _KIND.value
+    for kind in wanted:
+        if kind not in kinds.KINDS:
+            raise ValueError(f"--kind: expected of {', '.join(kinds.KINDS)}; got {kind!r}")
     run = cli.which_run(_WORKDIR.value, _PRETRAINED.value)
     config, model, variables = checkpoint.load(run, _STEP.value)
     with config.unlocked():
@@ -43,11 +44,13 @@ def main() -> int:
 
     def images(split: str) -> np.ndarray:
         """Returns a split as the model sees it; one fixed draw where it binarises."""
-        stored = data.load(config.data, split, config.model.image_shape)
-        data.check_shape(stored, model.image_shape)
-        return np.asarray(data.prepare(stored.images, config.data.binarization, jax.random.key(0)))
+        stored = splits.load(config.data, split, config.model.image_shape)
+        splits.check_shape(stored, model.image_shape)
+        return np.asarray(
+            splits.prepare(stored.images, config.data.binarization, jax.random.key(0))
+        )
 
-    job = pictures.Job(
+    job = kinds.Job(
         model,
         variables,
         jax.random.key(_SEED.value),
@@ -61,11 +64,11 @@ def main() -> int:
         step=_FIXED.value,
     )
     job.out.mkdir(parents=True, exist_ok=True)
-    for kind in kinds:
-        for path in pictures.KINDS[kind](job):
+    for kind in wanted:
+        for path in kinds.KINDS[kind](job):
             print(path)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, sys.argv, (checkpoint.CheckpointError, data.DataNotFound)))
+    sys.exit(cli.run(main, sys.argv, (checkpoint.CheckpointError, splits.DataNotFound)))

@@ -12,7 +12,10 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from draw_jax import checkpoint, cli, compilation, data, runs, training
+from draw_jax.data import splits
+from draw_jax.runs import checkpoint, directory
+from draw_jax.system import cli, compilation
+from draw_jax.training import loop
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to train, such as configs/mnist.py")
 _WORKDIR = flags.DEFINE_string("workdir", "", "The run directory; default runs/<config name>")
@@ -36,9 +39,9 @@ def main() -> int:
     if _INIT_FROM.value:
         config.train.init_from = _INIT_FROM.value
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    return training.train(config, _WORKDIR.value or Path("runs") / name)
+    return loop.train(config, _WORKDIR.value or Path("runs") / name)
 
 
 if __name__ == "__main__":
-    expected = (checkpoint.CheckpointError, data.DataNotFound, runs.Refused)
+    expected = (checkpoint.CheckpointError, splits.DataNotFound, directory.Refused)
     sys.exit(cli.run(main, sys.argv, expected))

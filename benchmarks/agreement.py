@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from draw_jax import optimization
+from draw_jax.training.step import loss_terms
 
 
 class Agreement(NamedTuple):
@@ -28,9 +28,7 @@ def loss_and_gradient(model: Any, params: Any, x: Any, noise: Any) -> tuple[floa
 
     @jax.jit
     def value_and_grad(params: Any, x: jax.Array, noise: jax.Array) -> Any:
-        return jax.value_and_grad(
-            lambda p: optimization.loss_terms(model, p, x, noise)["elbo_loss"]
-        )(params)
+        return jax.value_and_grad(lambda p: loss_terms(model, p, x, noise)["elbo_loss"])(params)
 
     with jax.default_matmul_precision("highest"):  # PyTorch's default, on a GPU too
         loss, gradient = jax.device_get(value_and_grad(params, x, noise))

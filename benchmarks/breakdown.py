@@ -37,7 +37,11 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measuring, train_step
-from draw_jax import attention, build, cli, data, layers, logs, optimization
+from draw_jax.data import splits
+from draw_jax.model import attention, build, layers
+from draw_jax.runs.metrics import MetricsFile, TensorBoard
+from draw_jax.system import cli
+from draw_jax.training.step import TrainState, initial_state, loss_terms, make_optimizer
 
 _IMAGES = flags.DEFINE_integer("images", 50_000, "Images in the data set", lower_bound=1)
 flags.adopt_module_key_flags(measuring)
@@ -95,13 +99,13 @@ def update(config: ConfigDict) -> Piece:
 def loss(config: ConfigDict) -> Piece:
     """Returns the model and its loss, of given noise."""
     model = build.build(config)
-    params = optimization.initial_state(model, build.keys(config.seed).init, config.train).params
+    params = initial_state(model, build.keys(config.seed).init, config.train).params
     batch = config.train.batch_size
     x = jnp.asarray(train_step.random_images(config, batch), jnp.float32) / 255
     eps = normal(model.time_steps, batch, model.latent_size)
 
     def function(params: Any, x: jax.Array, eps: jax.Array) -> jax.Array:
-        return optimization.loss_terms(model, params, x, eps)["elbo_loss"]
+        return loss_terms(model, params, x, eps)["elbo_loss"]
 
     return both(function, params, x, eps)
 
@@ -192,21 +196,21 @@ def gates(config: ConfigDict) -> Piece:
 
 def optimiser(config: ConfigDict) -> Piece:
     """Returns the change of the weights, of their moments and of their average."""
-    optimizer = optimization.make_optimizer(config.train)
+    optimizer = make_optimizer(config.train)
     key = build.keys(config.seed).init
-    state = optimization.initial_state(build.build(config), key, config.train)
+    state = initial_state(build.build(config), key, config.train)
     gradients = jax.tree.map(jnp.copy, state.params)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def function(state: optimization.TrainState, gradients: Any) -> optimization.TrainState:
+    def function(state: TrainState, gradients: Any) -> TrainState:
         changes, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
         average = state.average
         if average is not None:
             average = optax.incremental_update(params, average, 1 - config.train.average_decay)
-        return optimization.TrainState(params, average, opt_state)
+        return TrainState(params, average, opt_state)
 
-    def call() -> optimization.TrainState:
+    def call() -> TrainState:
         nonlocal state
         state = function(state, gradients)
         return state
@@ -227,13 +231,13 @@ def batches(config: ConfigDict, count: int) -> Piece:
     images, steps = train_step.random_images(config, count), itertools.count()
 
     def call() -> jax.Array:
-        indices = data.batch_indices(config.seed, next(steps), count, config.train.batch_size)
+        indices = splits.batch_indices(config.seed, next(steps), count, config.train.batch_size)
         return jax.device_put(images[indices])
 
     return Piece(forward=call)
 
 
-def logging(config: ConfigDict, metrics_file: logs.MetricsFile, board: logs.TensorBoard) -> Piece:
+def logging(config: ConfigDict, metrics_file: MetricsFile, board: TensorBoard) -> Piece:
     """Returns the writing of rows of metrics as an update makes them."""
     update, state, images = train_step.make_step(config)
     _, metrics = jax.eval_shape(update, state, 0, images)
@@ -268,8 +272,8 @@ def makers(config: ConfigDict) -> dict[str, Maker]:
 def measure(config: ConfigDict, rounds: int) -> dict[str, dict[str, measuring.Spread]]:
     """Returns milliseconds by piece and pass, "forward" and "gradient"."""
     with tempfile.TemporaryDirectory() as folder:
-        board = logs.TensorBoard(Path(folder) / "tensorboard", step=0)
-        metrics_file = logs.MetricsFile(Path(folder) / "metrics.jsonl")
+        board = TensorBoard(Path(folder) / "tensorboard", step=0)
+        metrics_file = MetricsFile(Path(folder) / "metrics.jsonl")
         rows = {name: make(config) for name, make in makers(config).items()} | {
             "data": batches(config, _IMAGES.value),
             "logging": logging(config, metrics_file, board),

@@ -5,7 +5,10 @@ from pathlib import Path
 
 from absl import flags
 
-from draw_jax import checkpoint, cli, logs, plots
+from draw_jax.drawing.figures import curves
+from draw_jax.runs import checkpoint
+from draw_jax.runs.metrics import MetricsFile
+from draw_jax.system import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "A run directory that train.py made")
 _OUT = flags.DEFINE_string("out", "curve.png", "The picture")
@@ -15,7 +18,7 @@ _LEVELS = flags.DEFINE_list("levels", [], "Published results to draw as lines: n
 def main() -> int:
     """Draws the curves, prints the validation losses and returns the exit code."""
     run = Path(cli.which_run(_WORKDIR.value, ""))
-    rows = logs.MetricsFile(run / "metrics.jsonl").rows()
+    rows = MetricsFile(run / "metrics.jsonl").rows()
     if not rows:
         raise checkpoint.CheckpointError(f"{run} holds no metrics")
     series = {}
@@ -30,7 +33,7 @@ def main() -> int:
         if not equals:
             raise ValueError(f"--levels: expected name=nats, got {level!r}")
         levels[name] = float(nats)
-    plots.curves(
+    curves.curves(
         series,
         _OUT.value,
         y_label="bound, nats per image",

@@ -22,7 +22,9 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measuring, train_step
-from draw_jax import build, cli, optimization
+from draw_jax.model import build
+from draw_jax.system import cli
+from draw_jax.training.step import initial_state
 
 TASKS: dict[str, dict[str, Any]] = {
     "config": {},
@@ -58,7 +60,7 @@ def compile_step(config: ConfigDict) -> Any:
     """Returns the compiled update, made from shapes alone."""
     model, init = build.build(config), build.keys(config.seed).init
     update, _, _ = train_step.jit_update(config)
-    state = jax.eval_shape(lambda key: optimization.initial_state(model, key, config.train), init)
+    state = jax.eval_shape(lambda key: initial_state(model, key, config.train), init)
     images = jax.ShapeDtypeStruct((config.train.batch_size, *model.image_shape), jnp.uint8)
     return measuring.compiled(update, state, 0, images)[0]
 

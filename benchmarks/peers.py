@@ -33,7 +33,9 @@ from ml_collections import ConfigDict
 
 from benchmarks import measuring, train_step
 from benchmarks.agreement import Agreement, agreement, loss_and_gradient
-from draw_jax import build, cli, optimization
+from draw_jax.model import build
+from draw_jax.system import cli
+from draw_jax.training.step import learning_rate
 
 flags.adopt_module_key_flags(measuring)
 _COMPILE = flags.DEFINE_bool("compile", True, "Whether torch.compile gets a row")
@@ -157,7 +159,7 @@ def prepare(
 
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-    schedule = optimization.learning_rate(config.train)
+    schedule = learning_rate(config.train)
     rates = np.asarray(jax.vmap(schedule)(jnp.arange(updates))).tolist()
     trainings = {
         name: torch_draw.Training(torch_draw.like(model, params, device), config, rates, part)

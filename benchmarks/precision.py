@@ -15,7 +15,10 @@ from absl import flags
 
 from benchmarks import measuring
 from benchmarks.agreement import agreement, loss_and_gradient
-from draw_jax import build, checkpoint, cli, data
+from draw_jax.data import splits
+from draw_jax.model import build
+from draw_jax.runs import checkpoint
+from draw_jax.system import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "A run directory")
 _PRETRAINED = flags.DEFINE_string("pretrained", "mnist", "Or the name of shipped weights")
@@ -35,12 +38,12 @@ def main() -> int:
     config, model, variables = checkpoint.load(_WORKDIR.value or _PRETRAINED.value)
     with config.unlocked():
         config.data.data_dir = _DATA_DIR.value or config.data.data_dir
-    split = data.load(config.data, _SPLIT.value, model.image_shape)
-    data.check_shape(split, model.image_shape)
+    split = splits.load(config.data, _SPLIT.value, model.image_shape)
+    splits.check_shape(split, model.image_shape)
     images = split.images[: _IMAGES.value]
     streams = build.keys(config.seed)
     x_key, eps_key = jax.random.split(streams.evaluate)
-    x = data.prepare(jnp.asarray(images), config.data.binarization, x_key)
+    x = splits.prepare(jnp.asarray(images), config.data.binarization, x_key)
     eps = jax.random.normal(eps_key, (model.time_steps, len(images), model.latent_size))
     losses = [
         loss_and_gradient(model.clone(dtype=dtype), variables["params"], x, eps)
@@ -57,5 +60,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    expected = (checkpoint.CheckpointError, data.DataNotFound)
+    expected = (checkpoint.CheckpointError, splits.DataNotFound)
     sys.exit(cli.run(main, sys.argv, expected))

@@ -14,7 +14,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measuring
-from draw_jax import build, cli
+from draw_jax.model import build
+from draw_jax.system import cli
 
 _BATCHES = flags.DEFINE(
     measuring.Sizes(), "batches", "1,100,1000", "Images drawn at a time, such as 1,100"

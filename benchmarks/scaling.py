@@ -20,7 +20,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measuring, train_step
-from draw_jax import cli
+from draw_jax.system import cli
 
 _SIZES = measuring.Sizes(none_too=True)
 _TIME_STEPS = flags.DEFINE(_SIZES, "time_steps", None, "T, such as 16,32,64")

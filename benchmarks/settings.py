@@ -21,7 +21,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from benchmarks import measuring
-from draw_jax import cli
+from draw_jax.system import cli
 
 
 class Setting(NamedTuple):

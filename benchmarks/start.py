@@ -18,7 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks import measuring
-from draw_jax import cli, compilation
+from draw_jax.system import cli, compilation
 
 flags.adopt_module_key_flags(measuring)
 

@@ -19,7 +19,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from benchmarks import measuring
-from draw_jax import build, cli, data, optimization
+from draw_jax.data import splits
+from draw_jax.model import build
+from draw_jax.system import cli
+from draw_jax.training.step import initial_state, make_update
 
 flags.adopt_module_key_flags(measuring)
 
@@ -92,7 +95,7 @@ def jit_update(config: ConfigDict, devices: int = 1) -> tuple[Any, Any, Any]:
     mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
     replicated = NamedSharding(mesh, PartitionSpec())
     sharded = NamedSharding(mesh, PartitionSpec("data"))
-    update = optimization.make_update(build.build(config), config, build.keys(config.seed).train)
+    update = make_update(build.build(config), config, build.keys(config.seed).train)
     jitted = jax.jit(
         update,
         donate_argnums=0,
@@ -106,9 +109,9 @@ def make_step(config: ConfigDict, devices: int = 1) -> tuple[Any, Any, Any]:
     """Returns the jitted update, a state and a batch of images on as many devices."""
     update, replicated, sharded = jit_update(config, devices)
     init = build.keys(config.seed).init
-    state = optimization.initial_state(build.build(config), init, config.train)
+    state = initial_state(build.build(config), init, config.train)
     batch = config.train.batch_size
-    images = random_images(config, batch)[data.batch_indices(config.seed, 0, batch, batch)]
+    images = random_images(config, batch)[splits.batch_indices(config.seed, 0, batch, batch)]
     return update, jax.device_put(state, replicated), jax.device_put(images, sharded)
 
 

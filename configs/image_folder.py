@@ -8,7 +8,7 @@ sizes: --config.model.image_shape="(64, 64, 3)"; 1 in place of 3 draws in grey.
 
 from ml_collections import ConfigDict
 
-from configs import mnist
+from draw_jax.configs import mnist
 
 
 def get_config() -> ConfigDict:

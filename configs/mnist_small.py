@@ -5,7 +5,7 @@ python train.py --config=configs/mnist_small.py
 
 from ml_collections import ConfigDict
 
-from configs import mnist
+from draw_jax.configs import mnist
 
 
 def get_config() -> ConfigDict:

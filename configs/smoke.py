@@ -5,7 +5,7 @@ python train.py --config=configs/smoke.py
 
 from ml_collections import ConfigDict
 
-from configs import digits
+from draw_jax.configs import digits
 
 
 def get_config() -> ConfigDict:

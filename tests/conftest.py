@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from draw_jax.model import Draw
+from draw_jax.model.draw import Draw
 
 # A silent broadcast between arrays of different rank is a mistake, here as in the package.
 jax.config.update("jax_numpy_rank_promotion", "raise")

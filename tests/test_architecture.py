@@ -1,4 +1,4 @@
-"""The rooms of the package, what each may import, and what importing the package costs."""
+"""The order of the folders, what importing the package costs, and the size of its files."""
 
 import ast
 import subprocess
@@ -7,58 +7,20 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-PACKAGE = sorted((ROOT / "draw_jax").glob("*.py"))
-MAX_LINES = 320
+ROOT = Path(__file__).parents[1]
+# A folder imports only from itself and from those after it. `configs` are plain files of fields.
+ORDER = [
+    *("commands", "studies", "training", "evaluation", "drawing", "runs", "data", "model"),
+    *("system", "configs"),
+]
+PURE = {"jax", "flax", "numpy", "optax", "typing", "functools", "collections", "draw_jax"}
+PACKAGE = sorted((ROOT / "draw_jax").rglob("*.py"))
+SCRIPTS = sorted(ROOT.glob("*.py"))
+MAX_LINES, MAX_FILES = 320, 10
 
-FIGURES = {"figures", "filmstrips", "animations", "plots", "filter_plots"}
-# Every room of the package and every script, and the rooms that it may import. A new file needs a
-# line here: say where it belongs before it grows roots.
-MAY_IMPORT = {
-    "attention": set(),
-    "losses": set(),
-    "sampling": set(),
-    "latents": {"sampling"},
-    "logs": set(),
-    "cli": set(),
-    "compilation": set(),
-    "figures": set(),
-    "filmstrips": {"figures"},
-    "animations": {"figures", "filmstrips"},
-    "plots": {"figures"},
-    "filter_plots": {"figures", "plots"},
-    "pictures": {"attention", "sampling", "latents"} | FIGURES,
-    "filters": {"attention", "cli", "datasets"} | FIGURES,
-    "layers": set(),
-    "model": {"attention", "losses", "layers"},
-    "build": {"model"},
-    "data": {"datasets"},
-    "datasets": {"datasets"},
-    "leaves": set(),
-    "checkpoint": {"build", "leaves"},
-    "evaluation": {"attention", "losses"},
-    "optimization": {"build", "data"},
-    "runs": {"checkpoint", "sampling"} | FIGURES,
-    "stopping": {"evaluation"},
-    "training": {
-        "build",
-        "checkpoint",
-        "data",
-        "evaluation",
-        "logs",
-        "optimization",
-        "runs",
-        "sampling",
-        "stopping",
-    },
-    "__init__": {"checkpoint"},
-    "train.py": {"training", "cli", "compilation", "checkpoint", "data", "runs"},
-    "sample.py": {"checkpoint", "data", "attention", "sampling", "pictures", "cli", "compilation"}
-    | FIGURES,
-    "evaluate.py": {"build", "checkpoint", "data", "evaluation", "cli", "compilation"},
-}
-# Code that runs a model and knows nothing of files, flags or data sets.
-PURE = {"attention", "losses", "sampling", "latents", "model"}
+
+def name(file):
+    return str(file.relative_to(ROOT))
 
 
 def imported(file):
@@ -73,75 +35,70 @@ def imported(file):
     return names
 
 
-def rooms(file):
-    """Returns the rooms of draw_jax that a file imports; `draw_jax.build.keys` is of `build`."""
-    parts = [name.split(".") for name in imported(file)]
-    return {part[1] if len(part) > 1 else "__init__" for part in parts if part[0] == "draw_jax"}
-
-
-def files():
-    """Returns each file of the package and each script with its name in MAY_IMPORT."""
-    for file in PACKAGE:
-        yield file.stem, file
-    for file in sorted((ROOT / "draw_jax").glob("*/**/*.py")):
-        yield file.relative_to(ROOT / "draw_jax").parts[0], file
-    for file in sorted(ROOT.glob("*.py")):
-        yield file.name, file
+def folders(names):
+    """Returns the folders of draw_jax among dotted names; `draw_jax.load` lies in none."""
+    parts = [name.split(".") for name in names]
+    return {p[1] for p in parts if p[0] == "draw_jax" and len(p) > 1 and p[1] in ORDER}
 
 
 def test_the_scan_sees_every_form_of_import(tmp_path):
-    file = tmp_path / "room.py"
+    file = tmp_path / "module.py"
     file.write_text(
-        "import os\nimport draw_jax.logs\nfrom draw_jax import model as m\n"
-        "def f():\n    from draw_jax.build import keys\n    import draw_jax\n"
+        "import os\nimport draw_jax.runs.metrics\nfrom draw_jax import model as m\n"
+        "def f():\n    from draw_jax.data.splits import load\n    import draw_jax\n"
     )
-    assert imported(file) >= {"os", "draw_jax.logs", "draw_jax.model", "draw_jax.build.keys"}
-    assert rooms(file) == {"logs", "model", "build", "__init__"}
+    assert imported(file) >= {"os", "draw_jax.runs.metrics", "draw_jax.data.splits.load"}
+    assert folders(imported(file)) == {"runs", "model", "data"}
 
 
-@pytest.mark.parametrize(("name", "file"), [pytest.param(*f, id=f[1].name) for f in files()])
-def test_rooms_import_only_what_they_may(name, file):
-    assert name in MAY_IMPORT, f"{file.name} has no line in MAY_IMPORT"
-    assert rooms(file) <= MAY_IMPORT[name]
-    outside = {n.split(".")[0] for n in imported(file)} & {"configs", "tests", "benchmarks"}
-    assert not outside
-    scripts = {n.split(".")[0] for n in imported(file)} & {"train", "sample", "evaluate"}
-    assert not scripts
+def test_every_folder_has_its_place_in_the_order():
+    found = {p.name for p in (ROOT / "draw_jax").iterdir() if any(p.glob("*.py"))}
+    assert found <= set(ORDER)
 
 
-def test_only_train_py_imports_training():
-    importers = {file.name for _, file in files() if "training" in rooms(file)}
-    assert importers == {"train.py"}
+@pytest.mark.parametrize("file", [f for f in PACKAGE if f.parent.name != "draw_jax"], ids=name)
+def test_a_folder_imports_only_from_itself_and_from_those_after_it(file):
+    folder = file.relative_to(ROOT / "draw_jax").parts[0]
+    above = set(ORDER[: ORDER.index(folder)])
+    assert not folders(imported(file)) & above
+    outside = {"tests", "benchmarks", "train", "sample", "evaluate"}
+    assert not {n.split(".")[0] for n in imported(file)} & outside
 
 
-def test_no_room_imports_itself_round_a_corner():
-    graph = {name: rooms(file) - {name} for name, file in files()}
-    done = set()
-    while graph:
-        ready = {name for name, needs in graph.items() if needs <= done | {"datasets"}}
-        assert ready, f"a circle among {sorted(graph)}"
-        done |= ready
-        graph = {name: needs for name, needs in graph.items() if name not in ready}
+@pytest.mark.parametrize("file", SCRIPTS, ids=name)
+def test_a_script_is_a_few_lines_on_its_command(file):
+    assert folders(imported(file)) == {"commands"}
+    code = [line for line in file.read_text().splitlines() if line and line[0] not in '#"']
+    assert len(code) <= 10
 
 
-@pytest.mark.parametrize("name", sorted(PURE))
-def test_pure_rooms_import_no_files_flags_or_clocks(name):
-    modules = {n.split(".")[0] for n in imported(ROOT / "draw_jax" / f"{name}.py")}
-    known = {"jax", "flax", "numpy", "optax", "typing", "functools", "collections", "draw_jax"}
-    assert modules <= known
+@pytest.mark.parametrize(
+    "file",
+    [f for f in sorted((ROOT / "draw_jax/model").rglob("*.py")) if f.stem != "build"],
+    ids=name,
+)
+def test_the_model_imports_no_files_flags_or_clocks(file):
+    assert {n.split(".")[0] for n in imported(file)} <= PURE
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.py")), ids=lambda f: f.stem)
 def test_configs_import_ml_collections_and_configs_only(file):
-    assert {name.split(".")[0] for name in imported(file)} <= {"ml_collections", "configs"}
+    allowed = {"ml_collections", "draw_jax"}
+    assert {n.split(".")[0] for n in imported(file)} <= allowed
+    assert folders(imported(file)) <= {"configs"}
 
 
-@pytest.mark.parametrize("file", PACKAGE, ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", PACKAGE, ids=name)
 def test_a_file_past_320_lines_wants_to_be_two(file):
     assert len(file.read_text().splitlines()) <= MAX_LINES
 
 
-@pytest.mark.parametrize("file", [f for _, f in files()], ids=lambda f: f.name)
+def test_a_folder_past_ten_files_wants_to_be_two():
+    for folder in {file.parent for file in PACKAGE}:
+        assert len([f for f in folder.glob("*.py") if f.stem != "__init__"]) <= MAX_FILES, folder
+
+
+@pytest.mark.parametrize("file", [*PACKAGE, *SCRIPTS], ids=name)
 def test_public_things_have_a_docstring(file):
     tree = ast.parse(file.read_text())
     assert not tree.body or ast.get_docstring(tree), f"{file.name} has no docstring"
@@ -150,33 +107,43 @@ def test_public_things_have_a_docstring(file):
     def look(node, where):
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                name = f"{where}{child.name}"
+                path = f"{where}{child.name}"
                 special = child.name.startswith("__") and child.name.endswith("__")
                 if child.name.startswith("_") and not special:
                     continue
                 if not special and not ast.get_docstring(child):
-                    missing.append(name)
+                    missing.append(path)
                 if isinstance(child, ast.ClassDef):
-                    look(child, f"{name}.")
+                    look(child, f"{path}.")
 
     look(tree, "")
     assert not missing
 
 
-@pytest.mark.parametrize("module", ["draw_jax", "draw_jax.training"])
-def test_importing_the_package_brings_no_tensorflow(module):
-    code = (
-        f"import sys, {module}\n"
-        "heavy = {name.split('.')[0] for name in sys.modules}\n"
-        "print(sorted(heavy & {'tensorflow', 'tensorflow_datasets'}))"
-    )
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("draw_jax", {"jax", "orbax", "matplotlib", "tensorflow_datasets"}),
+        ("draw_jax.training.loop", {"tensorflow", "tensorflow_datasets"}),
+    ],
+)
+def test_what_an_import_does_not_bring(module, heavy):
+    code = f"import sys, {module}; print(*{{n.split('.')[0] for n in sys.modules}})"
+    command = [sys.executable, "-c", code]
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    assert not set(done.stdout.split()) & heavy
+
+
+def test_short_names_are_the_modules_themselves():
+    import draw_jax.attention
+    import draw_jax.checkpoint
+    import draw_jax.losses
+    from draw_jax.model import attention, losses
+    from draw_jax.runs import checkpoint
+
+    assert draw_jax.attention is attention and draw_jax.losses is losses
+    assert draw_jax.checkpoint is checkpoint and draw_jax.load is checkpoint.load
+    with pytest.raises(AttributeError, match="no attribute 'loda'"):
+        draw_jax.loda  # noqa: B018

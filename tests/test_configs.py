@@ -4,7 +4,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from draw_jax import build, training
+from draw_jax.model import build
+from draw_jax.training import loop
 
 FOLDER = Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
@@ -34,7 +35,7 @@ def fields(config, prefix=""):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_is_complete_and_builds_its_model(name):
     config, mnist = load(name), load("mnist")
-    training.check_config(config)
+    loop.check_config(config)
     model = build.build(config)
     variables = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
     assert len(jax.tree.leaves(variables["params"])) > 5

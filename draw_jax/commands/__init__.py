@@ -1,0 +1,1 @@
+"""What the program's commands do: flags in, exit codes out."""

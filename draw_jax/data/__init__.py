@@ -1,0 +1,1 @@
+"""Data sets: configuration -> split -> batch."""

@@ -1,0 +1,262 @@
+"""A folder of one's own pictures as a data set: found, cropped, resized and split, decoded once."""
+
+import hashlib
+import os
+import sys
+import unicodedata
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from draw_jax.data import prepared
+from draw_jax.data.prepared import DataNotFound
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # in any letter case
+_FORMATS = ("PNG", "JPEG", "WEBP")  # by content, whatever the suffix says
+_PERCENT = {"train": (0, 80), "validation": (80, 90), "test": (90, 100)}
+_BLOCK = 512  # pictures handed to the threads at a time
+_NAMED = 10  # skipped pictures that the warning names
+_VERSION = 1  # of the decoding; another one makes every cache out of date
+
+
+class _File(NamedTuple):
+    """A picture's file as it was found."""
+
+    path: Path
+    name: str  # relative to the folder, forward slashes, composed Unicode (NFC)
+    size: int  # bytes; -1 where the file cannot be looked at
+    mtime_ns: int
+
+
+def read(data_dir: str, split: str, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Return the pictures of one split, in the order of their names.
+
+    Taken are PNG, JPEG and WebP files of `data_dir` and its sub-folders; of animations the first
+    frame. What is hidden (begins with a dot) is not looked at. A picture is turned upright by its
+    EXIF orientation, laid on black where it is transparent, turned to grey or colour, cropped about
+    its centre to the model's aspect ratio, and made smaller with a Lanczos filter. One that is
+    broken, or smaller than the model's images, is skipped; a warning on stderr names it when it is
+    decoded.
+
+    A SHA-256 of its path below `data_dir` puts 80 % of the pictures in train, 10 % in validation
+    and 10 % in test, so that new pictures move no old ones, on any machine. Copies of one picture
+    under several names may therefore fall in several splits.
+
+    The decoded array is kept where `prepared.read` keeps its own, until a picture's name, size or
+    time changes; a cache costs a look at every file, no decoding.
+
+    Args:
+        data_dir: the folder.
+        split: train, validation or test.
+        image_shape: (H, W, C), C 1 for grey or 3 for colour.
+
+    Returns:
+        uint8 [N, H, W, C], N at least 1.
+
+    Raises:
+        ValueError: an image_shape with another C.
+        DataNotFound: no such folder, or no picture for the split in it.
+    """
+    height, width, channels = image_shape
+    if channels not in (1, 3) or min(height, width) < 1:
+        raise ValueError(
+            "expected config.model.image_shape (H, W, C) with C 1 (grey) or 3 (colour) for "
+            f"image_folder, got {tuple(image_shape)}"
+        )
+    if not data_dir:
+        raise DataNotFound(
+            "data set 'image_folder' needs your folder of pictures: set --config.data.data_dir=DIR"
+        )
+    folder = Path(data_dir).expanduser()
+    if not folder.is_dir():
+        raise DataNotFound(
+            f"data_dir {folder} is not a folder: set --config.data.data_dir=DIR (--data_dir=DIR of "
+            "sample.py and evaluate.py) to your folder of pictures"
+        )
+    files = _of_split(folder, _find(folder), split)
+    where = f"{folder.resolve()} {split} {height} {width} {channels}"
+    name = hashlib.sha256(os.fsencode(where)).hexdigest()[:16]
+    cache_dir = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    cache = Path(cache_dir, "draw_jax", f"image_folder-{split}-{name}.npz")
+    fingerprint = _fingerprint(files, image_shape)
+    cached = prepared.read_cache(cache, fingerprint)
+    if cached is not None:
+        return cached[0]
+    images, skipped = _decode(files, split, image_shape)
+    if skipped:
+        first = f"{len(skipped)} of {len(files)} pictures for {split} in {folder}"
+        if not len(images):
+            raise DataNotFound(
+                f"cannot use any of {first}:{_listed(skipped)}\n"
+                f"Add pictures of at least {width}x{height} pixels, or make "
+                "config.model.image_shape smaller."
+            )
+        print(f"warning: skipped {first}:{_listed(skipped)}", file=sys.stderr)
+    prepared.write_cache(cache, fingerprint, images, None)
+    return images
+
+
+def split_of(name: str) -> str:
+    """Return the split of a picture, a function of its name alone.
+
+    Args:
+        name: the path below the data set's folder, with forward slashes.
+    """
+    # Some file systems keep accents apart from their letters; the split shall not depend on that.
+    name = unicodedata.normalize("NFC", name)
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    percent = int.from_bytes(digest[:8], "big") * 100 >> 64
+    return next(split for split, (start, stop) in _PERCENT.items() if start <= percent < stop)
+
+
+def open_picture(
+    path: str | os.PathLike[str], channels: int, need: int | None = None
+) -> Image.Image:
+    """Return a picture upright, without transparency, in grey or colour, and not yet cropped.
+
+    Args:
+        path: a PNG, JPEG or WebP file.
+        channels: 1 for Pillow's mode L, 3 for RGB.
+        need: where the picture will be made smaller, the longer side that it will have at least;
+            a much larger JPEG is then decoded at a half, a quarter or an eighth of its size.
+
+    Raises:
+        Exception: whatever Pillow raises for a file that is missing, broken or something else.
+    """
+    mode = "L" if channels == 1 else "RGB"
+    with Image.open(path, formats=_FORMATS) as image:
+        if need is not None:
+            # At least twice the size that is needed, so that the Lanczos filter has its say.
+            shrink = max(1.0, min(image.size) / (2 * need))
+            image.draft(mode, (int(image.width / shrink), int(image.height / shrink)))
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):  # 16 bits, which `convert` would clip at 255
+            values = np.asarray(image).astype(np.int64).clip(0, 65535)
+            return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert(mode)
+        if image.has_transparency_data:
+            layers = image.convert("RGBA")
+            black = Image.new("RGB", image.size)
+            black.paste(layers.convert("RGB"), mask=layers.getchannel("A"))
+            return black.convert(mode)
+        return image.convert(mode)
+
+
+def _find(folder: Path) -> list[_File]:
+    files = []
+    for path in _walk(folder):
+        name = unicodedata.normalize("NFC", path.relative_to(folder).as_posix())
+        try:
+            stat = path.stat()
+            files.append(_File(path, name, stat.st_size, stat.st_mtime_ns))
+        except OSError:  # a link to nowhere: decoding says so
+            files.append(_File(path, name, -1, -1))
+    return sorted(files, key=lambda file: (file.name, str(file.path)))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the files that look like pictures, each folder once whatever links lead to it."""
+
+    def refuse(error: OSError) -> None:
+        raise DataNotFound(
+            f"cannot look into {error.filename} ({error.strerror}): make it readable, or move it "
+            "out of data_dir"
+        )
+
+    seen = set()
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        if os.path.realpath(parent) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(parent))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+                yield Path(parent, name)
+
+
+def _of_split(folder: Path, files: list[_File], split: str) -> list[_File]:
+    if not files:
+        raise DataNotFound(
+            f"no pictures in data_dir {folder}: put {', '.join(SUFFIXES)} files there, in "
+            "sub-folders too if you like, or set --config.data.data_dir=DIR to another folder"
+        )
+    parts: dict[str, list[_File]] = {name: [] for name in _PERCENT}
+    for file in files:
+        parts[split_of(file.name)].append(file)
+    if not parts[split]:
+        counts = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
+        raise DataNotFound(
+            f"no picture for {split!r} among the {len(files)} in data_dir {folder} ({counts}; by a "
+            "hash of the names): add pictures; with a hundred, no split is empty"
+        )
+    return parts[split]
+
+
+def _fingerprint(files: list[_File], image_shape: tuple[int, int, int]) -> str:
+    digest = hashlib.sha256(f"{_VERSION} {tuple(image_shape)}\n".encode())
+    for file in files:
+        digest.update(os.fsencode(file.name) + f"\0{file.size} {file.mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _decode(
+    files: list[_File], split: str, image_shape: tuple[int, int, int]
+) -> tuple[np.ndarray, list[str]]:
+    """Return the images that can be used, and a line about each of the others."""
+    images = np.empty((len(files), *image_shape), np.uint8)
+    count, skipped = 0, []
+    # Pillow lets go of Python's lock where it decodes and resizes, so threads are enough; the
+    # warnings it has about odd files would come once each, in between.
+    with (
+        warnings.catch_warnings(action="ignore"),
+        ThreadPoolExecutor() as threads,
+        prepared.progress_bar(len(files), split) as progress,
+    ):
+        for first in range(0, len(files), _BLOCK):
+            block = files[first : first + _BLOCK]
+            results = threads.map(lambda file: _image(file.path, image_shape), block)
+            for file, result in zip(block, results, strict=True):
+                if isinstance(result, str):
+                    skipped.append(f"{file.name}: {result}")
+                else:
+                    images[count] = result
+                    count += 1
+                progress.update()
+    return images[:count], skipped
+
+
+def _image(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray | str:
+    """Return one picture as the model sees it, uint8 [H, W, C], or why it cannot."""
+    height, width, channels = image_shape
+    try:
+        picture = open_picture(path, channels, need=max(height, width))
+    except Exception as error:  # noqa: BLE001 - whatever Pillow raises for a broken file
+        if isinstance(error, FileNotFoundError):
+            return "no such file"
+        if isinstance(error, Image.UnidentifiedImageError):
+            return f"not a picture in {', '.join(_FORMATS)}"
+        return "broken: " + " ".join(f"{error or type(error).__name__}".split())[:100]
+    if picture.width < width or picture.height < height:
+        return f"{picture.width}x{picture.height} pixels, less than {width}x{height}"
+    # The largest part of the model's aspect ratio.
+    across = min(picture.width, picture.height * width / height)
+    down = min(picture.height, picture.width * height / width)
+    left, top = (picture.width - across) / 2, (picture.height - down) / 2
+    if (across, down) == (width, height):  # only cut: whole pixels, that stay as they are
+        left, top = int(left), int(top)
+    box = (left, top, left + across, top + down)
+    small = picture.resize((width, height), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
+    return np.asarray(small).reshape(image_shape)
+
+
+def _listed(skipped: list[str]) -> str:
+    lines = skipped[:_NAMED]
+    if len(skipped) > _NAMED:
+        lines = [*lines, f"and {len(skipped) - _NAMED} more"]
+    return "".join(f"\n  {line}" for line in lines)

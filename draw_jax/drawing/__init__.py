@@ -1,0 +1,1 @@
+"""Pictures of a trained model, and the latents they are drawn from."""

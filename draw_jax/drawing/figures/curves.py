@@ -1,0 +1,224 @@
+"""Curves and a run's report, drawn with matplotlib.
+
+Finished NumPy arrays and plain rows in, PNG files out, in the look of `figures`. Each call draws
+on a Figure of its own with fixed settings: neither pyplot nor a user's matplotlibrc has a say.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from PIL import Image
+
+from draw_jax.drawing.figures import grids, look
+
+
+def rgb(colour: look.Colour) -> tuple[float, float, float]:
+    """Returns a colour as matplotlib has it, each part in [0, 1]."""
+    red, green, blue = (value / 255 for value in colour)
+    return red, green, blue
+
+
+INK = rgb(look.INK)
+# Okabe and Ito's palette in the order in which the lines of a plot take it.
+_LINES = [
+    rgb(look.ACCENT),
+    rgb(look.WRITE),
+    rgb(look.READ),
+    rgb((204, 121, 167)),
+    rgb((230, 159, 0)),
+    rgb((86, 180, 233)),
+]
+SETTINGS: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.edgecolor": rgb(look.SHADE),
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": rgb(look.BACKGROUND),
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "figure.dpi": 120,
+    "savefig.dpi": "figure",
+}
+_METRICS = {
+    "elbo_loss": "bound, nats",
+    "nll": "reconstruction (nll), nats",
+    "kl": "KL, nats",
+    "error": "classification error",
+}
+_SHOWN = 16  # samples of each grid in a report
+
+
+def curves(
+    series: Mapping[str, tuple[Any, Any]],
+    path: str | os.PathLike[str],
+    x_label: str = "update",
+    y_label: str = "nats per image",
+    title: str = "",
+    references: Mapping[str, float] | None = None,
+) -> Path:
+    """Writes named curves over a common x, as in figure 11, to a PNG and returns its path.
+
+    Args:
+        series: name -> (x, y), two sequences of one length; y may hold NaN for a gap.
+        path: ends in .png.
+        x_label: of the x axis.
+        y_label: of the y axis.
+        title: above the plot.
+        references: name -> y of a dashed level line, a published result for instance.
+
+    Raises:
+        ValueError: if there is no series, or x and y differ in length.
+        OSError: if the file cannot be written.
+    """
+    if not series:
+        raise ValueError("expected at least one series, got none")
+    data = {name: (np.asarray(x, float), np.asarray(y, float)) for name, (x, y) in series.items()}
+    for name, (x, y) in data.items():
+        if x.ndim != 1 or x.shape != y.shape or not len(x):
+            raise ValueError(
+                f"expected x and y of one length for {name!r}, got {list(x.shape)}, {list(y.shape)}"
+            )
+    with style.context(["default", SETTINGS]):
+        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        axes = figure.subplots()
+        for number, (name, (x, y)) in enumerate(data.items()):
+            _curve(axes, x, y, name, _LINES[number % len(_LINES)])
+        levels = dict(references or {})
+        for number, (name, level) in enumerate(levels.items()):
+            dashes = ["--", ":", "-."][number % 3]
+            axes.axhline(level, color=INK, linestyle=dashes, linewidth=1, label=name)
+        _fit_y(axes, list(data.values()), list(levels.values()))
+        axes.set(xlabel=x_label, ylabel=y_label, title=title)
+        axes.legend()
+        return save(figure, path)
+
+
+def report(
+    rows: Sequence[Mapping[str, Any]],
+    sample_grids: Sequence[tuple[int, np.ndarray]],
+    path: str | os.PathLike[str],
+    kl_nats: np.ndarray | None = None,
+    title: str = "",
+) -> Path:
+    """Writes one run at a glance to a PNG, training curves and samples, and returns its path.
+
+    Args:
+        rows: of metrics, each with `step`, `split` (train or validation) and any of `elbo_loss`,
+            `nll`, `kl` (nats), `error`; non-finite values are left out.
+        sample_grids: (step, images [N, H, W, C] in [0, 1]) in the order of steps; of many, five
+            evenly spaced are shown, the first 16 images of each.
+        path: ends in .png.
+        kl_nats: mean KL of each time step at the latest validation [T], eq. 10; None: no bars.
+        title: above it all.
+
+    Raises:
+        ValueError: if no row holds a metric, or an array is not as described.
+        OSError: if the file cannot be written.
+    """
+    names = [name for name in _METRICS if any(name in row for row in rows)]
+    if not names:
+        raise ValueError(f"expected rows with any of {', '.join(_METRICS)}, got none")
+    kl_nats = None if kl_nats is None else np.asarray(kl_nats, float)
+    if kl_nats is not None and (kl_nats.ndim != 1 or not len(kl_nats)):
+        raise ValueError(f"expected kl_nats [T], got {list(kl_nats.shape)}")
+    picked = np.unique(np.rint(np.linspace(0, len(sample_grids) - 1, 5)).astype(int))
+    shown = [sample_grids[k] for k in picked] if len(sample_grids) else []
+    pictures = [(step, grids.grid(images[:_SHOWN])) for step, images in shown]
+    with style.context(["default", SETTINGS]):
+        heights = [2.9] + ([2.9] if pictures else []) + ([2.2] if kl_nats is not None else [])
+        figure = Figure(figsize=(12, sum(heights) + (0.3 if title else 0)), layout="constrained")
+        if title:
+            figure.suptitle(title, fontsize=12)
+        bands = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, name in zip(np.ravel(bands[0].subplots(1, len(names))), names, strict=True):
+            _metric(axes, rows, name)
+        if pictures:
+            # Five places whatever the count, so that all reports show samples at one size.
+            places = np.ravel(bands[1].subplots(1, 5))
+            for axes in places:
+                axes.set_axis_off()
+            for axes, (step, picture) in zip(places, pictures, strict=False):
+                axes.imshow(np.asarray(picture))
+                axes.set_title(f"samples at update {step:,}")
+        if kl_nats is not None:
+            axes = bands[-1].subplots()
+            axes.bar(np.arange(1, len(kl_nats) + 1), kl_nats, color=_LINES[1])
+            axes.grid(False, axis="x")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set(xlabel="time step t", ylabel="KL, nats", xlim=(0.4, len(kl_nats) + 0.6))
+            axes.set_title("what each time step costs, latest validation")
+        return save(figure, path)
+
+
+def _metric(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+    """Draws one metric of a run: training thin, validation marked."""
+    data = []
+    for split, colour in (("train", _LINES[0]), ("validation", _LINES[1])):
+        mine = [row for row in rows if row.get("split") == split and row.get(name) is not None]
+        if not mine:
+            continue
+        x = np.array([row["step"] for row in mine], float)
+        y = np.array([row[name] for row in mine], float)
+        data.append((x, y))
+        _curve(axes, x, y, split, colour, thin=split == "train")
+    _fit_y(axes, data, [])
+    axes.set(title=_METRICS[name], xlabel="update")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    if data:
+        axes.legend()
+
+
+def _curve(
+    axes: Axes, x: np.ndarray, y: np.ndarray, name: str, colour: Any, thin: bool = False
+) -> None:
+    y = np.where(np.isfinite(y), y, np.nan)
+    few = not thin and len(x) <= 40
+    axes.plot(
+        x,
+        y,
+        color=colour,
+        label=name,
+        linewidth=0.8 if thin else 1.6,
+        marker="o" if few or len(x) == 1 else "",
+        markersize=3.5,
+    )
+
+
+def _fit_y(
+    axes: Axes, data: Sequence[tuple[np.ndarray, np.ndarray]], levels: Sequence[float]
+) -> None:
+    """Fits the y axis to what comes after a curve's first twentieth, the fall from the start."""
+    kept = [np.asarray(levels, float)]
+    for x, y in data:
+        later = y[x >= x.min() + (x.max() - x.min()) / 20]
+        kept.append(later[np.isfinite(later)])
+    values = np.concatenate(kept)
+    if not len(values) or values.min() == values.max():
+        return
+    margin = 0.05 * (values.max() - values.min())
+    axes.set_ylim(values.min() - margin, values.max() + margin)
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Writes a figure to a PNG, whole or not at all, and returns its path."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    return look.save(Image.fromarray(np.ascontiguousarray(pixels)), path)

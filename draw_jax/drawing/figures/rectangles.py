@@ -1,0 +1,108 @@
+"""A window's rectangle on a picture: red writes, green reads, thick is blurred."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from draw_jax.drawing.figures.look import WRITE, Colour
+
+BORDER_PER_SIGMA = 0.75  # border width / sigma, both in image pixels
+MAX_BORDER = 1 / 8  # of the panel's shorter side, so that a very blurred window hides no picture
+
+
+class Box(NamedTuple):
+    """One window (eqs 22-24) as plain numbers, in pixels numbered from 1."""
+
+    g_x: float
+    g_y: float
+    sigma_sq: float
+    delta: float
+
+
+def check_windows(windows: Any, steps: int, count: int, glimpse_size: int | None) -> int:
+    """Returns `glimpse_size` after checking that `windows` are [steps, count] and finite."""
+    if glimpse_size is None or glimpse_size < 2:
+        raise ValueError(f"expected glimpse_size of at least 2 with windows, got {glimpse_size}")
+    for name in Box._fields:
+        values = np.asarray(getattr(windows, name))
+        if values.shape != (steps, count):
+            raise ValueError(
+                f"expected windows [T, B] = [{steps}, {count}], got {name} {list(values.shape)}"
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(f"expected finite windows, got {name} with a value that is not")
+    return int(glimpse_size)
+
+
+def window_at(windows: Any, *index: int) -> Box:
+    """Returns the window at one (t, b), or at one t, of arrays shaped [T, B], or [T]."""
+    return Box(*(float(np.asarray(getattr(windows, name))[index]) for name in Box._fields))
+
+
+def rectangle(window: Any, glimpse_size: int) -> tuple[float, float, float, float]:
+    """Returns (left, top, right, bottom) = g -+ (N - 1) / 2 * delta: the outermost filter centres.
+
+    Args:
+        window: an object with scalars g_x, g_y, delta, in pixels numbered from 1 (eqs 22-24).
+        glimpse_size: N, at least 2.
+    """
+    half = (glimpse_size - 1) / 2 * float(window.delta)
+    g_x, g_y = float(window.g_x), float(window.g_y)
+    return g_x - half, g_y - half, g_x + half, g_y + half
+
+
+def border_width(sigma_sq: float, scale: int, height: int, width: int) -> int:
+    """Returns the border in picture pixels: proportional to sigma, at least 1 (thick = blurred).
+
+    Args:
+        sigma_sq: variance of the filters, in squared image pixels.
+        scale: enlargement of the picture.
+        height: of the picture, in picture pixels; with `width` it bounds the border above.
+        width: of the picture, in picture pixels.
+    """
+    border = BORDER_PER_SIGMA * math.sqrt(sigma_sq) * scale
+    return max(1, round(min(border, MAX_BORDER * min(height, width))))
+
+
+def draw_window(
+    picture: np.ndarray, window: Any, glimpse_size: int, scale: int, colour: Colour = WRITE
+) -> np.ndarray:
+    """Returns a copy of one panel with a window's rectangle on it (figures 1, 3, 5, 7 and 10).
+
+    The border is centred on the rectangle. What lies outside the panel is left out, so a side
+    beyond the image is not seen, and a window wholly outside leaves the panel as it was.
+
+    Args:
+        picture: uint8 [H * scale, W * scale, 3], one enlarged image.
+        window: an object with scalars g_x, g_y, sigma_sq, delta, in pixels numbered from 1.
+        glimpse_size: N, at least 2.
+        scale: enlargement of the picture, at least 1.
+        colour: of the border; red writes and green reads.
+
+    Raises:
+        ValueError: if the window is not finite, or delta or sigma_sq is negative.
+    """
+    values = (window.g_x, window.g_y, window.sigma_sq, window.delta)
+    if not all(math.isfinite(v) for v in values) or window.delta < 0 or window.sigma_sq < 0:
+        raise ValueError(
+            "expected a finite window with delta >= 0 and sigma_sq >= 0, got "
+            "g_x {}, g_y {}, sigma_sq {}, delta {}".format(*values)
+        )
+    height, width = picture.shape[:2]
+    border = border_width(float(window.sigma_sq), scale, height, width)
+
+    def span(edge: float, size: int) -> tuple[int, int]:
+        """Picture pixels [start, stop) of a border on an edge given in image coordinates."""
+        start = math.floor((edge - 0.5) * scale - border / 2 + 0.5)
+        return min(max(start, 0), size), min(max(start + border, 0), size)
+
+    edges = rectangle(window, glimpse_size)
+    (left, left_in), (right_in, right) = span(edges[0], width), span(edges[2], width)
+    (top, top_in), (bottom_in, bottom) = span(edges[1], height), span(edges[3], height)
+    result = picture.copy()
+    result[top:top_in, left:right] = colour
+    result[bottom_in:bottom, left:right] = colour
+    result[top:bottom, left:left_in] = colour
+    result[top:bottom, right_in:right] = colour
+    return result

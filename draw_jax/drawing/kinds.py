@@ -1,0 +1,155 @@
+"""Kinds of pictures of a trained model: each draws, saves PNG (and animations) and the arrays.
+
+The arrays lie beside every picture as .npz, so that a figure of one's own needs no second run.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from draw_jax.drawing import latents, sampling
+from draw_jax.drawing.figures import animations, grids, look, strips
+from draw_jax.model import attention
+
+
+class Job(NamedTuple):
+    """What to draw with, and how."""
+
+    model: Any  # a Draw
+    variables: Any  # {"params": ...}
+    key: jax.Array
+    out: Path  # folder, made if missing
+    images: Callable[[str], np.ndarray]  # split name -> the data's images [N, H, W, C] in [0, 1]
+    rows: int = 8
+    columns: int = 8
+    scale: int | None = None  # whole-number enlargement; None = readable
+    draws: bool = False  # samples: draws from D instead of its means
+    linear: bool = False  # interpolate: straight lines instead of arcs
+    step: int = 1  # fix_step: the time step to hold, 1..T
+
+
+def samples(job: Job) -> list[Path]:
+    """Saves a grid of samples, the means of D or draws from it (eq. 16)."""
+    trace = sampling.generate(job.model, job.variables, job.key, job.rows * job.columns)
+    means = sampling.mean_images(trace.canvases[-1])
+    shown = sampling.draw_images(job.key, trace.canvases[-1]) if job.draws else means
+    picture = grids.grid(shown, columns=job.columns, scale=job.scale)
+    return _save(job, "samples", picture, images=shown, means=means)
+
+
+def sequence(job: Job) -> list[Path]:
+    """Saves how samples come about: a film strip (figures 1, 7, 10) and two animations."""
+    trace = sampling.generate(job.model, job.variables, job.key, job.rows)
+    frames = sampling.mean_images(trace.canvases)
+    look = (trace.write_windows, job.model.write_size or None)
+    picture = strips.film_strip(frames, *look, scale=job.scale)
+    paths = _save(job, "sequence", picture, frames=frames, **_arrays("write", look[0]))
+    for name in ("sequence.gif", "sequence.webp"):
+        animations.animation(frames, job.out / name, *look, scale=job.scale)
+        paths.append(job.out / name)
+    return paths
+
+
+def reconstruct(job: Job) -> list[Path]:
+    """Saves what inference sees, draws and costs, step by step, for test images."""
+    images = job.images("test")[: job.rows]
+    output = sampling.reconstruct(job.model, job.variables, images, job.key)
+    trace, size = output.trace, job.model.read_size
+    frames = sampling.mean_images(trace.canvases)
+    first_canvas = job.variables["params"]["cell"]["canvas_0"]
+    glimpses = None
+    if size:
+        windows = attention.Window(*(jnp.asarray(field) for field in trace.read_windows))
+        repeated = jnp.broadcast_to(images, frames.shape)
+        # Eq. 27 without its factor gamma, so that the glimpse shows on the image's own scale.
+        ones = windows._replace(gamma=jnp.ones_like(windows.gamma))
+        glimpses = np.asarray(attention.read(repeated, ones, size))
+    picture = strips.reconstruction(
+        images,
+        frames,
+        np.maximum(output.kl, 0.0),  # float32 rounding can leave -1e-7
+        errors=sampling.error_images(images, trace.canvases, np.asarray(first_canvas)),
+        glimpses=glimpses,
+        read_windows=trace.read_windows,
+        read_size=size or None,
+        write_windows=trace.write_windows,
+        write_size=job.model.write_size or None,
+        scale=job.scale,
+    )
+    arrays = _arrays("read", trace.read_windows) | _arrays("write", trace.write_windows)
+    return _save(
+        job,
+        "reconstruct",
+        picture,
+        images=images,
+        frames=frames,
+        nll=output.nll,
+        kl=output.kl,
+        **arrays,
+    )
+
+
+def interpolate(job: Job) -> list[Path]:
+    """Saves ways from one sample to another through latent space, one a row."""
+    model = job.model
+    z = sampling.noise(job.key, 2 * job.rows, model.time_steps, model.latent_size)
+    rows = [
+        latents.interpolate(
+            model,
+            job.variables,
+            z[:, 2 * row],
+            z[:, 2 * row + 1],
+            max(2, job.columns),
+            spherical=not job.linear,
+        )[-1]
+        for row in range(job.rows)
+    ]
+    means = sampling.mean_images(np.concatenate(rows))
+    picture = grids.grid(means, columns=max(2, job.columns), scale=job.scale)
+    return _save(job, "interpolate", picture, images=means)
+
+
+def nearest(job: Job) -> list[Path]:
+    """Saves samples with, per row, the training image nearest to the last (figures 6, 9, 12)."""
+    trace = sampling.generate(job.model, job.variables, job.key, job.rows * job.columns)
+    means = sampling.mean_images(trace.canvases[-1])
+    training = job.images("train")
+    indices = latents.nearest(means[job.columns - 1 :: job.columns], training)
+    picture = grids.with_nearest(means, training[indices], job.columns, scale=job.scale)
+    return _save(job, "nearest", picture, images=means, neighbours=training[indices], index=indices)
+
+
+def fix_step(job: Job) -> list[Path]:
+    """Saves samples that share z at one time step, the rest drawn freshly."""
+    count = job.rows * job.columns
+    trace = latents.fix_step(job.model, job.variables, job.key, job.step, count)
+    means = sampling.mean_images(trace.canvases[-1])
+    picture = grids.grid(means, columns=job.columns, scale=job.scale)
+    return _save(job, f"fix_step_{job.step}", picture, images=means)
+
+
+KINDS: dict[str, Callable[[Job], list[Path]]] = {
+    "samples": samples,
+    "sequence": sequence,
+    "reconstruct": reconstruct,
+    "interpolate": interpolate,
+    "nearest": nearest,
+    "fix_step": fix_step,
+}
+
+
+def _arrays(prefix: str, windows: Any) -> dict[str, np.ndarray]:
+    if windows is None:
+        return {}
+    return {f"{prefix}_{name}": value for name, value in windows._asdict().items()}
+
+
+def _save(job: Job, name: str, picture: Any, **arrays: np.ndarray) -> list[Path]:
+    png, npz = job.out / f"{name}.png", job.out / f"{name}.npz"
+    look.save(picture, png)
+    look.write_file(npz, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+    return [png, npz]

@@ -1,0 +1,1 @@
+"""Exact passes over a whole split."""

@@ -1,0 +1,1 @@
+"""The program's surroundings: flags, files, devices, compiled programs."""

@@ -1,0 +1,1 @@
+"""The one loop, its jitted update and what stops it."""

@@ -1,0 +1,583 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from draw_jax.model import attention
+from draw_jax.model.attention import Window
+from tests import reference
+
+# (N, height, width): even and odd N, wide and tall images, N larger than an axis.
+SHAPES = [(2, 7, 11), (3, 11, 7), (4, 6, 6), (5, 4, 9)]
+# With leading axes and channels, paired to compile less: every value of each occurs.
+CASES = [
+    (*SHAPES[0], (), 1),
+    (*SHAPES[1], (3,), 3),
+    (*SHAPES[2], (2, 2), 1),
+    (*SHAPES[3], (2, 2), 3),
+    (*SHAPES[3], (), 3),
+]
+PLACES = ["inside", "partly outside", "outside"]
+
+
+def normal(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def make_windows(rng, glimpse_size, height, width, place, shape=()):
+    """Returns random windows [*shape], at least as wide as sigma = 0.5 px, in the named place."""
+    delta = rng.uniform(0.4, 2.0, shape)
+    half = (glimpse_size - 1) / 2 * delta
+    centres = []
+    for pixels in (width, height):
+        side = rng.choice([-1, 1], shape)  # left or right of the image's middle
+        middle = (pixels + 1) / 2
+        if place == "inside":
+            distance = rng.uniform(0, 0.4, shape) * pixels
+        elif place == "partly outside":
+            distance = pixels / 2 + rng.uniform(-0.5, 0.5, shape) * half
+        else:  # every centre at least half a pixel beyond the edge
+            distance = pixels / 2 + half + rng.uniform(0.5, 4, shape)
+        centres.append(middle + side * distance)
+    sigma_sq, gamma = rng.uniform(0.5, 2.0, shape) ** 2, rng.uniform(0.3, 3, shape)
+    return Window(*(np.asarray(v, np.float32) for v in (*centres, sigma_sq, delta, gamma)))
+
+
+def at(window, index):
+    """Returns one of many windows, for the reference."""
+    return reference.Window(*(float(field[index]) for field in window))
+
+
+def one_window(g_x, g_y, sigma, delta, gamma=1.0):
+    return Window(*(jnp.float32(v) for v in (g_x, g_y, sigma**2, delta, gamma)))
+
+
+def as_raw(glimpse_size, height, width, g_x, g_y, sigma, delta):
+    """Returns the five network outputs that stand for a window: eqs 21-24 solved for them."""
+    g_x, g_y = 2 * g_x / (width + 1) - 1, 2 * g_y / (height + 1) - 1
+    delta = delta * (glimpse_size - 1) / (max(height, width) - 1)
+    return np.array([g_x, g_y, 2 * np.log(sigma), np.log(delta), 0.0], np.float32)
+
+
+filterbanks = jax.jit(attention.filterbanks, static_argnums=(1, 2, 3))
+read = jax.jit(attention.read, static_argnums=2)
+write = jax.jit(attention.write, static_argnums=(2, 3))
+
+
+# --- windows, eqs 21-24
+
+
+@pytest.mark.parametrize(("glimpse_size", "height", "width"), SHAPES)
+@pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
+def test_window_is_the_reference(glimpse_size, height, width, leading):
+    raw = normal(np.random.default_rng(0), *leading, 5)
+    window = attention.window(raw, glimpse_size, height, width)
+    assert all(field.shape == leading and field.dtype == jnp.float32 for field in window)
+    for index in np.ndindex(*leading):
+        expected = reference.window(raw[index], glimpse_size, height, width)
+        np.testing.assert_allclose(at(window, index), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("glimpse_size", "height", "width"), SHAPES)
+def test_zeros_give_a_centred_grid_from_the_first_pixel_to_the_last(glimpse_size, height, width):
+    window = attention.window(np.zeros(5, np.float32), glimpse_size, height, width)
+    assert window.g_x == (width + 1) / 2 and window.g_y == (height + 1) / 2
+    assert window.sigma_sq == 1 and window.gamma == 1
+    g, pixels = (window.g_x, width) if width >= height else (window.g_y, height)
+    first, last = (
+        reference.centre(float(g), i, glimpse_size, float(window.delta)) for i in (1, glimpse_size)
+    )
+    np.testing.assert_allclose([first, last], [1, pixels], rtol=1e-6)
+
+
+def test_the_order_of_the_raw_values_is_that_of_eq_21():
+    # One value at a time: +1 in g~ moves by half the image, log 2 doubles the other three.
+    still = np.array(attention.window(np.zeros(5, np.float32), 3, 6, 10))
+    for k, (step, change) in enumerate([(1, 5.5), (1, 3.5)]):
+        moved = np.array(
+            attention.window(np.float32(step) * np.eye(5, dtype=np.float32)[k], 3, 6, 10)
+        )
+        np.testing.assert_allclose(moved - still, change * np.eye(5)[k], atol=1e-5)
+    for k in (2, 3, 4):
+        raw = np.float32(np.log(2)) * np.eye(5, dtype=np.float32)[k]
+        moved = np.array(attention.window(raw, 3, 6, 10))
+        np.testing.assert_allclose(moved / still, 1 + np.eye(5)[k], rtol=1e-6)
+
+
+# --- filterbanks, eqs 19, 20, 25, 26
+
+
+@pytest.mark.parametrize(("glimpse_size", "height", "width"), SHAPES)
+@pytest.mark.parametrize("place", PLACES)
+def test_filterbanks_are_the_reference(glimpse_size, height, width, place):
+    window = make_windows(np.random.default_rng(0), glimpse_size, height, width, place, (4,))
+    off = attention.off_image(window, glimpse_size, height, width)
+    assert off.shape == (4,) and bool(off.any()) == bool(off.all()) == (place == "outside")
+    f_x, f_y = filterbanks(window, glimpse_size, height, width)
+    assert f_x.shape == (4, glimpse_size, width) and f_y.shape == (4, glimpse_size, height)
+    for b in range(4):
+        expected = reference.filterbanks(at(window, b), glimpse_size, height, width)
+        for ours, theirs in zip((f_x[b], f_y[b]), expected, strict=True):
+            assert ours.shape == theirs.shape
+            # Exponents reach -100 in float32, whose rounding is 1e-7 of that.
+            np.testing.assert_allclose(ours, theirs, rtol=5e-5, atol=1e-6)
+
+
+@given(
+    shape=st.sampled_from(SHAPES),
+    centre=st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)),
+    log_sigma=st.floats(-7, 7),
+    log_delta=st.floats(-10, 10),
+)
+def test_rows_sum_to_1_for_any_window(shape, centre, log_sigma, log_delta):
+    glimpse_size, height, width = shape
+    window = one_window(*centre, np.exp(log_sigma), np.exp(log_delta))
+    for f, pixels in zip(filterbanks(window, *shape), (width, height), strict=True):
+        assert f.shape == (glimpse_size, pixels)
+        assert f.min() >= 0
+        np.testing.assert_allclose(f.sum(-1), np.ones(glimpse_size), rtol=1e-5)
+
+
+@pytest.mark.parametrize("glimpse_size", [2, 5])
+@pytest.mark.parametrize("size", [50.0, 1e3])
+def test_extreme_outputs_of_the_network_give_finite_values_and_gradients(size, glimpse_size):
+    height, width = 6, 9
+    rng = np.random.default_rng(0)
+    signs = np.array(np.meshgrid(*[[-1, 0, 1]] * 5)).reshape(5, -1).T  # all 3^5 corners
+    image = normal(rng, len(signs), height, width, 2)
+    weights = normal(rng, len(signs), height, width, 2)
+
+    def loss(raw):
+        window = attention.window(raw, glimpse_size, height, width)
+        glimpse = attention.read(image, window, glimpse_size)
+        # gamma cancels between reading and writing: e^15 squared would hide all else.
+        return (attention.write(glimpse, window, height, width) * weights).sum(axis=(1, 2, 3))
+
+    raw = (size * signs).astype(np.float32)
+    values, gradient = jax.jit(lambda raw: (loss(raw), jax.grad(lambda r: loss(r).sum())(raw)))(raw)
+    assert values.shape == (len(signs),) and gradient.shape == raw.shape
+    assert np.isfinite(values).all() and np.isfinite(gradient).all()
+    window = attention.window(raw, glimpse_size, height, width)
+    f_x, f_y = filterbanks(window, glimpse_size, height, width)
+    for f in (f_x, f_y):
+        np.testing.assert_allclose(f.sum(-1), np.ones(f.shape[:-1]), rtol=1e-5)
+
+
+def gradients_outside(pixels, sigma, side, away=1.0):
+    """Returns the derivatives by g, delta and sigma^2 of a random sum of filters outside the image.
+
+    Their nearest centre is `away` image widths out. Two arrays [3]: in float32 from the package, and
+    exact, from the centred form of the derivatives in float64.
+    """
+    glimpse_size, delta = 3, 2.0
+    rng = np.random.default_rng(pixels)
+    weights = rng.standard_normal((glimpse_size, pixels))
+    edge = pixels if side > 0 else 1
+    g = edge + side * (away * pixels + delta)
+
+    def total(g, delta, sigma_sq):
+        window = Window(g, g, sigma_sq, delta, jnp.float32(1))
+        f_x, _ = attention.filterbanks(window, glimpse_size, pixels, pixels)
+        return (f_x * weights.astype(np.float32)).sum()
+
+    ours = jax.jit(jax.grad(total, (0, 1, 2)))(*map(jnp.float32, (g, delta, sigma**2)))
+    exact = np.zeros(3)
+    f = reference.filters(g, delta, sigma**2, glimpse_size, pixels)
+    for i, (row, weight) in enumerate(zip(f, weights, strict=True), 1):
+        place = i - glimpse_size / 2 - 0.5  # of eqs 19 and 20
+        a = np.arange(1.0, pixels + 1)
+        # Covariances under the filter, all less their values at the edge.
+        w, square = weight - weight[edge - 1], (a - g - place * delta) ** 2
+        a, square = a - a[edge - 1], square - square[edge - 1]
+        by_mu, by_square = (
+            (row * w * b).sum() - (row * w).sum() * (row * b).sum() for b in (a, square)
+        )
+        exact += by_mu / sigma**2, place * by_mu / sigma**2, by_square / (2 * sigma**4)
+    return np.array(ours), exact
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize(("pixels", "sigma"), [(28, 1.0), (28, 3.0), (60, 1.0), (100, 2.0)])
+def test_peer_bug_6_a_lost_window_keeps_a_gradient(pixels, sigma, side):
+    # One image width out. In 100 pixels sigma = 1 is beyond float32: e^-100.5 = 2e-44 is below the
+    # smallest normal number, the gradient is 0 (in any form; sigma = 1.1 would still be seen).
+    ours, exact = gradients_outside(pixels, sigma, side)
+    assert ours.all() and np.isfinite(ours).all() and exact.all()
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize("away", [0.25, 0.5, 0.75, 1.0, 2.0])
+@pytest.mark.parametrize(("pixels", "sigma"), [(28, 1.0), (28, 3.0), (60, 2.0), (100, 3.0)])
+def test_the_gradient_of_a_lost_window_is_right(pixels, sigma, away, side):
+    ours, exact = gradients_outside(pixels, sigma, side, away)
+    assert ours.shape == (3,)
+    # Filters that differ in few pixels only: nothing cancels, float32's rounding remains.
+    np.testing.assert_allclose(ours, exact, rtol=2e-5)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_peer_bug_6_no_epsilon_in_the_normaliser(place):
+    # With an epsilon of 1e-8 or more the rows of a window far out would sum to 0.
+    window = make_windows(np.random.default_rng(1), 3, 9, 6, place, (20,))
+    window = window._replace(sigma_sq=np.full(20, 0.3**2, np.float32))
+    for f in filterbanks(window, 3, 9, 6):
+        assert f.shape[:2] == (20, 3)
+        np.testing.assert_allclose(f.sum(-1), np.ones((20, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0, 3.5])
+def test_peer_bug_1_the_exponent_is_the_squared_distance_over_2_sigma_squared(sigma):
+    f_x, _ = filterbanks(one_window(20, 20, sigma, 1), 3, 40, 40)
+    assert f_x.shape == (3, 40)
+    a = np.arange(1, 41)
+    near = slice(12, 27)  # within 7 pixels of pixel 20; further out sigma = 1 underflows
+    log_ratio = np.log(f_x[1, near] / f_x[1, 19])
+    np.testing.assert_allclose(log_ratio, -((a[near] - 20) ** 2) / (2 * sigma**2), rtol=1e-5)
+    # What a filter with sigma should be: standard deviation sigma (of a sampled Gaussian).
+    np.testing.assert_allclose((f_x[1] * (a - 20) ** 2).sum(), sigma**2, rtol=1e-4)
+
+
+def test_peer_bug_4_f_y_is_built_from_its_own_centre():
+    window = one_window(g_x=3, g_y=11, sigma=0.1, delta=1)
+    f_x, f_y = filterbanks(window, 3, 14, 6)
+    assert f_x.shape == (3, 6) and f_y.shape == (3, 14)
+    # Narrow filters are rows of the identity: pixels 2, 3, 4 across and 10, 11, 12 down.
+    np.testing.assert_allclose(f_x, np.eye(6)[[1, 2, 3]], atol=1e-6)
+    np.testing.assert_allclose(f_y, np.eye(14)[[9, 10, 11]], atol=1e-6)
+    # g_y moves the filters down and leaves those across alone; g_x the other way round.
+    down_x, down_y = filterbanks(window._replace(g_y=window.g_y - 4), 3, 14, 6)
+    np.testing.assert_array_equal(down_x, f_x)
+    np.testing.assert_allclose(down_y, np.eye(14)[[5, 6, 7]], atol=1e-6)
+
+
+@pytest.mark.parametrize("glimpse_size", [2, 3, 4, 5])
+@pytest.mark.parametrize("pixels", [7, 8])
+def test_peer_bug_5_the_grid_is_centred_at_g_and_the_image_at_half_of_a_plus_1(
+    glimpse_size, pixels
+):
+    # From raw zeros: mirroring the image must mirror the glimpse, so nothing is off by a stride or
+    # by a pixel; a 0-based i or a 0-based pixel shifts everything one way.
+    rng = np.random.default_rng(0)
+    for delta in (0.3, 0.7):
+        raw = as_raw(glimpse_size, pixels, pixels, (pixels + 1) / 2, (pixels + 1) / 2, 0.6, delta)
+        np.testing.assert_allclose(raw[:2], 0, atol=1e-6)
+        window = attention.window(raw, glimpse_size, pixels, pixels)
+        image = normal(rng, pixels, pixels, 1)
+        glimpse = read(image, window, glimpse_size)
+        assert glimpse.shape == (glimpse_size, glimpse_size, 1)
+        mirrored = read(image[::-1, ::-1], window, glimpse_size)
+        np.testing.assert_allclose(mirrored[::-1, ::-1], glimpse, atol=1e-5)
+    # Pixel numbers: well inside, the mean over all filters of the mean pixel number is g itself.
+    f_x, f_y = filterbanks(one_window(15.3, 12.8, 1.0, 1.5), glimpse_size, 28, 28)
+    for f, g in ((f_x, 15.3), (f_y, 12.8)):
+        means = f @ np.arange(1, 29, dtype=np.float32)
+        np.testing.assert_allclose(means.mean(), g, rtol=1e-5)
+        np.testing.assert_allclose(np.diff(means), 1.5, rtol=1e-4)  # means carry 1e-6 each
+
+
+@pytest.mark.parametrize(("glimpse_size", "height", "width"), SHAPES)
+def test_narrow_filters_at_unit_stride_are_an_exact_crop(glimpse_size, height, width):
+    size = min(glimpse_size, height, width)
+    image = normal(np.random.default_rng(0), height, width, 2)
+    for top in range(height - size + 1):
+        for left in range(width - size + 1):
+            # Rows top + 1 .. top + size in the paper's numbers, so their middle is the centre.
+            g_x, g_y = left + (size + 1) / 2, top + (size + 1) / 2
+            glimpse = read(image, one_window(g_x, g_y, 0.1, 1.0), size)
+            crop = image[top : top + size, left : left + size]
+            assert glimpse.shape == crop.shape == (size, size, 2)
+            np.testing.assert_allclose(glimpse, crop, atol=1e-6)
+            # Written back at the same place, and nowhere else.
+            canvas = write(crop, one_window(g_x, g_y, 0.1, 1.0), height, width)
+            expected = np.zeros_like(image)
+            expected[top : top + size, left : left + size] = crop
+            np.testing.assert_allclose(canvas, expected, atol=1e-6)
+
+
+def test_the_first_and_the_last_pixel_are_numbered_1_and_a():
+    image = normal(np.random.default_rng(0), 5, 8, 1)
+    for g_x, g_y, expected in ((1.5, 1.5, image[:2, :2]), (7.5, 4.5, image[-2:, -2:])):
+        np.testing.assert_allclose(
+            read(image, one_window(g_x, g_y, 0.1, 1.0), 2), expected, atol=1e-6
+        )
+
+
+def test_off_image_means_every_centre():
+    # N = 3, stride 2: the grid reaches 2 pixels to each side; the image is 1..9 by 1..5, and a
+    # pixel reaches half a pixel around its number.
+    def off(g_x, g_y):
+        return bool(attention.off_image(one_window(g_x, g_y, 1.0, 2.0), 3, 5, 9))
+
+    assert not off(5, 3) and not off(-1.4, 3) and not off(11.4, 3)
+    assert off(-1.6, 3) and off(11.6, 3)
+    assert not off(5, 7.4) and not off(5, -1.4)
+    assert off(5, 7.6) and off(5, -1.6)
+
+
+# --- read and write, eqs 27-29
+
+
+@pytest.mark.parametrize(("glimpse_size", "height", "width", "leading", "channels"), CASES)
+def test_read_and_write_are_the_reference(glimpse_size, height, width, leading, channels):
+    rng = np.random.default_rng(0)
+    place = PLACES[len(leading)]
+    window = make_windows(rng, glimpse_size, height, width, place, leading)
+    image = normal(rng, *leading, height, width, channels)
+    patch = normal(rng, *leading, glimpse_size, glimpse_size, channels)
+    glimpse = read(image, window, glimpse_size)
+    written = write(patch, window, height, width)
+    assert glimpse.shape == patch.shape and glimpse.dtype == jnp.float32
+    assert written.shape == image.shape and written.dtype == jnp.float32
+    for index in np.ndindex(*leading):
+        one = at(window, index)
+        expected = reference.read(image[index], one, glimpse_size)
+        # Absolute: sums of terms of either sign, up to 3 / 0.3 in size; filters as above.
+        np.testing.assert_allclose(glimpse[index], expected, rtol=1e-5, atol=5e-5)
+        expected = reference.write(patch[index], one, height, width)
+        np.testing.assert_allclose(written[index], expected, rtol=1e-5, atol=5e-5)
+
+
+@settings(max_examples=30)
+@given(
+    shape=st.sampled_from([(*SHAPES[0], 3), (*SHAPES[1], 1), (*SHAPES[2], 1), (*SHAPES[3], 3)]),
+    place=st.sampled_from(PLACES),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_write_is_the_adjoint_of_read(shape, place, seed):
+    glimpse_size, height, width, channels = shape
+    rng = np.random.default_rng(seed)
+    window = make_windows(rng, glimpse_size, height, width, place, (2,))
+    window = window._replace(gamma=np.ones(2, np.float32))
+    image = normal(rng, 2, height, width, channels)
+    patch = normal(rng, 2, glimpse_size, glimpse_size, channels)
+    left = (read(image, window, glimpse_size) * patch).sum()
+    right = (image * write(patch, window, height, width)).sum()
+    size = np.linalg.norm(image) * np.linalg.norm(patch)
+    assert abs(left - right) < 1e-5 * size
+
+
+@given(gamma=st.floats(0.01, 100), seed=st.integers(0, 2**32 - 1))
+def test_gamma_multiplies_what_is_read_and_divides_what_is_written(gamma, seed):
+    rng = np.random.default_rng(seed)
+    window = make_windows(rng, 3, 11, 7, "inside", (2,))._replace(gamma=np.ones(2, np.float32))
+    scaled = window._replace(gamma=np.full(2, gamma, np.float32))
+    image, patch = normal(rng, 2, 11, 7, 1), normal(rng, 2, 3, 3, 1)
+    np.testing.assert_allclose(
+        read(image, scaled, 3), gamma * read(image, window, 3), rtol=1e-5, atol=1e-5 * gamma
+    )
+    np.testing.assert_allclose(
+        write(patch, scaled, 11, 7),
+        write(patch, window, 11, 7) / gamma,
+        rtol=1e-5,
+        atol=1e-5 / gamma,
+    )
+
+
+def test_one_set_of_filters_serves_all_channels():
+    rng = np.random.default_rng(0)
+    window = make_windows(rng, 3, 7, 11, "inside", (2,))
+    image = normal(rng, 2, 7, 11, 3)
+    apart = [read(image[..., c : c + 1], window, 3) for c in range(3)]
+    np.testing.assert_allclose(
+        read(image, window, 3), np.concatenate(apart, axis=-1), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_arguments_that_do_not_fit_are_refused():
+    window = one_window(3, 3, 1.0, 1.0)
+    with pytest.raises(ValueError, match=r"raw window parameters \[..., 5\], got \(2, 4\)"):
+        attention.window(np.zeros((2, 4), np.float32), 3, 5, 5)
+    with pytest.raises(ValueError, match=r"raw window parameters \[..., 5\], got \(\)"):
+        attention.window(np.float32(0), 3, 5, 5)
+    for call in (
+        lambda: attention.window(np.zeros(5, np.float32), 1, 5, 5),
+        lambda: attention.filterbanks(window, 1, 5, 5),
+        lambda: attention.read(np.zeros((5, 5, 1), np.float32), window, 1),
+        lambda: attention.write(np.zeros((1, 1, 1), np.float32), window, 5, 5),
+    ):
+        with pytest.raises(ValueError, match="glimpse size N >= 2 .* got 1"):
+            call()
+    with pytest.raises(ValueError, match=r"image \[..., H, W, C\], got \(5, 5\)"):
+        attention.read(np.zeros((5, 5), np.float32), window, 3)
+    with pytest.raises(ValueError, match=r"square patch \[..., N, N, C\], got \(3, 2, 1\)"):
+        attention.write(np.zeros((3, 2, 1), np.float32), window, 5, 5)
+
+
+# --- gradients written by hand
+
+
+def plain_filters(g, delta, sigma_sq, glimpse_size, pixels):
+    """Eqs 19 and 25 in JAX with no gradient of their own."""
+    ones = (1,) * g.ndim
+    i = jnp.arange(1, glimpse_size + 1, dtype=jnp.float32).reshape(*ones, glimpse_size, 1)
+    a = jnp.arange(1, pixels + 1, dtype=jnp.float32).reshape(*ones, 1, pixels)
+    g, delta, sigma_sq = (v[..., None, None] for v in (g, delta, sigma_sq))
+    mu = g + (i - glimpse_size / 2 - 0.5) * delta
+    return jax.nn.softmax(-jnp.square(a - mu) / (2 * sigma_sq))
+
+
+def plain_filter(f_y, image, f_x):
+    return jnp.einsum("...nh,...hwc,...mw->...nmc", f_y, image, f_x)
+
+
+def plain_spread(f_y, patch, f_x):
+    return jnp.einsum("...nh,...nmc,...mw->...hwc", f_y, patch, f_x)
+
+
+def pull_back(function, weights, *args):
+    """Returns the gradients of (function(*args) * weights).sum() with respect to args."""
+
+    def both(args, weights):
+        out, vjp = jax.vjp(function, *args)
+        assert out.shape == weights.shape
+        return vjp(weights)
+
+    return jax.jit(both)(args, weights)
+
+
+@pytest.mark.parametrize(
+    ("glimpse_size", "height", "width", "leading"), [case[:4] for case in CASES]
+)
+def test_the_gradient_of_the_filters_is_the_automatic_one(glimpse_size, height, width, leading):
+    rng = np.random.default_rng(0)
+    window = make_windows(rng, glimpse_size, height, width, "inside", leading)
+    for g, pixels in ((window.g_x, width), (window.g_y, height)):
+        weights = normal(rng, *leading, glimpse_size, pixels)
+        ours, automatic = (
+            pull_back(
+                lambda g, delta, sigma_sq, f=f, n=pixels: f(g, delta, sigma_sq, glimpse_size, n),
+                weights,
+                g,
+                window.delta,
+                window.sigma_sq,
+            )
+            for f in (attention._filters, plain_filters)
+        )
+        for a, b in zip(ours, automatic, strict=True):
+            assert a.shape == b.shape == leading
+            # Both are float32 sums of terms up to 50 times their sum.
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_sums_over_pixels_are_products_in_full_precision():
+    """Which CPUs give unasked; on GPUs and TPUs sums would lose half their digits."""
+    jaxpr = jax.make_jaxpr(attention._sum)(np.ones((2, 3), np.float32))
+    (product,) = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
+    assert set(product.params["precision"]) == {jax.lax.Precision.HIGHEST}
+
+
+@pytest.mark.parametrize(("leading", "channels"), [((), 1), ((3,), 3), ((2, 2), 3)])
+def test_the_gradients_of_both_products_are_the_automatic_ones(leading, channels):
+    rng = np.random.default_rng(0)
+    glimpse_size, height, width = 3, 7, 5
+    f_y, f_x = (
+        normal(rng, *leading, glimpse_size, height),
+        normal(rng, *leading, glimpse_size, width),
+    )
+    image = normal(rng, *leading, height, width, channels)
+    patch = normal(rng, *leading, glimpse_size, glimpse_size, channels)
+    for ours, plain, inside, weights in (
+        (attention._filter, plain_filter, image, patch),
+        (attention._spread, plain_spread, patch, image),
+    ):
+        np.testing.assert_allclose(
+            ours(f_y, inside, f_x), plain(f_y, inside, f_x), rtol=1e-5, atol=1e-5
+        )
+        gradients = [pull_back(f, weights, f_y, inside, f_x) for f in (ours, plain)]
+        for a, b, arg in zip(*gradients, (f_y, inside, f_x), strict=True):
+            assert a.shape == b.shape == arg.shape
+            # Sums of up to 105 products of size 1, in another order.
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
+
+
+def finite_differences(function, args, step=1e-5):
+    """Returns the central differences of a float64 scalar function, one array per argument."""
+    gradients = []
+    for k, arg in enumerate(args):
+        gradient = np.zeros(np.shape(arg))
+        for index in np.ndindex(np.shape(arg)):
+            values = []
+            for sign in (1, -1):
+                moved = [np.array(a, np.float64) for a in args]
+                moved[k][index] += sign * step
+                values.append(function(*moved))
+            gradient[index] = (values[0] - values[1]) / (2 * step)
+        gradients.append(gradient)
+    return gradients
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("glimpse_size", "height", "width"), [(2, 4, 5), (3, 5, 4)])
+def test_gradients_of_read_and_write_are_finite_differences_of_the_loops(
+    glimpse_size, height, width, place
+):
+    rng = np.random.default_rng(0)
+    window = make_windows(rng, glimpse_size, height, width, place)
+    image = normal(rng, height, width, 1)
+    patch = normal(rng, glimpse_size, glimpse_size, 1)
+
+    def loop_read(image, *window):
+        return (reference.read(image, reference.Window(*window), glimpse_size) * patch).sum()
+
+    def loop_write(patch, *window):
+        return (reference.write(patch, reference.Window(*window), height, width) * image).sum()
+
+    def our_read(image, *window):
+        return attention.read(image, Window(*window), glimpse_size)
+
+    def our_write(patch, *window):
+        return attention.write(patch, Window(*window), height, width)
+
+    for ours, loop, inside, weights in (
+        (our_read, loop_read, image, patch),
+        (our_write, loop_write, patch, image),
+    ):
+        gradients = pull_back(ours, weights, inside, *window)
+        expected = finite_differences(loop, (inside, *window))
+        for a, b in zip(gradients, expected, strict=True):
+            assert a.shape == b.shape
+            # float64 differences are right to 1e-9. float32 keeps 1e-5 of a gradient's largest
+            # term, and the terms of a sum over pixels nearly cancel: so relative to its size.
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(1, np.abs(b).max()))
+
+
+@settings(max_examples=20)
+@given(
+    shape=st.sampled_from(SHAPES[:2]),
+    sigma=st.floats(0.5, 5),
+    delta=st.floats(0.2, 3),
+    offset=st.floats(-0.7, 0.7),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_gradient_of_any_window_in_reach_is_that_of_the_loops(
+    shape, sigma, delta, offset, seed
+):
+    glimpse_size, height, _ = shape
+    args = tuple(np.float32(v) for v in ((0.5 + offset) * height, delta, sigma**2))
+    # Beyond a few sigma outside, the float32 sums cancel; the test above that names lost windows.
+    reach = (glimpse_size - 1) / 2 * delta + abs(offset) * height
+    assume(reach < height / 2 + 3 * sigma)
+    weights = normal(np.random.default_rng(seed), glimpse_size, height)
+
+    def loop(g, delta, sigma_sq):
+        return (reference.filters(g, delta, sigma_sq, glimpse_size, height) * weights).sum()
+
+    gradients = _filters_gradients(glimpse_size, height)(weights, *args)
+    for a, b in zip(gradients, finite_differences(loop, args), strict=True):
+        # Cancelling terms of up to height / sigma^2 times the weights' size, in float32.
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * height / sigma**2 + 1e-5)
+
+
+@functools.cache
+def _filters_gradients(glimpse_size, pixels):
+    def gradients(weights, *args):
+        return jax.grad(
+            lambda *args: (attention._filters(*args, glimpse_size, pixels) * weights).sum(),
+            argnums=(0, 1, 2),
+        )(*args)
+
+    return jax.jit(gradients)

@@ -1,0 +1,309 @@
+import importlib
+import json
+import shutil
+import warnings
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import draw_jax
+from draw_jax.model import build
+from draw_jax.runs import checkpoint
+
+# Of the reads that Orbax gives up when one of them finds damage.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning"
+)
+
+
+def small_config():
+    config = importlib.import_module("configs.smoke").get_config()
+    config.model.update(time_steps=2, enc_size=7, dec_size=6, latent_size=3)
+    return config.lock()
+
+
+def trees(seed, average=True):
+    """Returns the items of a checkpoint, random in every leaf."""
+    rng = np.random.default_rng(seed)
+    model = build.build(small_config())
+    shapes = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
+
+    def draw(leaf):
+        if leaf.dtype == np.int32:
+            return np.asarray(seed, leaf.dtype)
+        return rng.standard_normal(leaf.shape).astype(leaf.dtype)
+
+    optimizer = jax.eval_shape(optax.adam(1e-3).init, shapes["params"])
+    items = {"params": shapes["params"], "optimizer": optimizer}
+    if average:
+        items["average"] = shapes["params"]
+    return jax.tree.map(draw, items)
+
+
+def make_run(run, losses, keep=5, average=True):
+    """Writes a run of checkpoints {step: loss or None}; each step is the seed of its trees."""
+    run.mkdir(exist_ok=True)
+    checkpoint.write_config(run, small_config())
+    checkpoints = checkpoint.Checkpoints(run / "checkpoints", keep)
+    for step, loss in losses.items():
+        checkpoints.save(step, trees(step, average), loss)
+    checkpoints.close()
+    return run
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Returns a run whose validation got worse after step 2."""
+    return make_run(tmp_path_factory.mktemp("runs") / "run", {1: 9.0, 2: 7.0, 3: 8.0, 4: None})
+
+
+@pytest.fixture
+def run(stored, tmp_path):
+    return shutil.copytree(stored, tmp_path / "run")
+
+
+def restore(run, templates=None):
+    checkpoints = checkpoint.Checkpoints(run / "checkpoints", 5)
+    try:
+        return checkpoints.restore_newest(templates or trees(0))
+    finally:
+        checkpoints.close()
+
+
+def steps(run):
+    return sorted(int(path.name) for path in (run / "checkpoints").iterdir())
+
+
+def flip(run, step, item):
+    """Flips one bit in the middle of an item's largest file."""
+    files = (run / "checkpoints" / str(step) / item).glob("ocdbt.process_0/d/*")
+    path = max(files, key=lambda file: file.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def assert_trees_equal(ours, theirs):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_saved_comes_back_bit_by_bit(run):
+    step, items = restore(run)
+    assert step == 4
+    assert_trees_equal(items, trees(4))
+
+
+def test_arrays_may_change_once_save_has_returned(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path / "checkpoints", 1)
+    items = trees(5)
+    checkpoints.save(5, items, None)
+    for leaf in jax.tree.leaves(items):
+        leaf[...] = 0
+    checkpoints.close()
+    assert_trees_equal(restore(tmp_path)[1], trees(5))
+
+
+def test_a_run_without_checkpoints_has_nothing_to_restore(tmp_path):
+    assert restore(tmp_path) is None
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    make_run(tmp_path, {1: 9.0, 2: 7.0, 3: None, 4: 8.0, 5: None, 6: None}, keep=2)
+    assert steps(tmp_path) == [2, 5, 6]
+
+
+def test_a_step_saved_again_replaces_the_former(run):
+    checkpoints = checkpoint.Checkpoints(run / "checkpoints", 5)
+    checkpoints.save(4, trees(14), 1.0)
+    checkpoints.close()
+    assert_trees_equal(restore(run)[1], trees(14))
+    _, _, variables = checkpoint.load(run)  # and is the best now
+    assert_trees_equal(variables["params"], trees(14)["average"])
+
+
+def test_load_takes_the_average_of_the_best_on_validation(run):
+    assert draw_jax.load is checkpoint.load
+    config, model, variables = checkpoint.load(run)
+    assert config.to_dict() == json.loads((run / "config.json").read_text()) and config.is_locked
+    assert model == build.build(small_config())
+    assert set(variables) == {"params"}
+    assert_trees_equal(variables["params"], trees(2)["average"])
+    assert_trees_equal(checkpoint.load(str(run), 4)[2]["params"], trees(4)["average"])
+
+
+def test_load_takes_the_newest_where_nothing_was_validated(tmp_path):
+    make_run(tmp_path, {1: None, 2: None}, average=False)
+    assert_trees_equal(checkpoint.load(tmp_path)[2]["params"], trees(2, average=False)["params"])
+
+
+def test_load_needs_no_optimiser_state(run):
+    for step in steps(run):
+        shutil.rmtree(run / "checkpoints" / str(step) / "optimizer")
+    assert_trees_equal(checkpoint.load(run)[2]["params"], trees(2)["average"])
+
+
+def test_load_changes_nothing(run):
+    before = {path: path.stat().st_mtime_ns for path in sorted(run.rglob("*"))}
+    checkpoint.load(run)
+    assert {path: path.stat().st_mtime_ns for path in sorted(run.rglob("*"))} == before
+
+
+def test_a_damaged_best_gives_way_to_the_next_best_with_a_warning(run):
+    flip(run, 2, "average")
+    with pytest.warns(UserWarning, match="checkpoint 2 is damaged.*taking the next best"):
+        _, _, variables = checkpoint.load(run)
+    assert_trees_equal(variables["params"], trees(3)["average"])
+    with pytest.raises(checkpoint.CheckpointError, match="checkpoint 2 is damaged"):
+        checkpoint.load(run, 2)
+
+
+def test_missing_averages_are_damage_and_not_a_reason_to_take_other_weights(run):
+    shutil.rmtree(run / "checkpoints" / "2" / "average")
+    with pytest.raises(checkpoint.CheckpointError, match="checkpoint 2 is damaged"):
+        checkpoint.load(run, 2)
+
+
+def test_damage_where_nobody_looks_does_not_matter(run):
+    flip(run, 2, "params")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_trees_equal(checkpoint.load(run)[2]["params"], trees(2)["average"])
+
+
+def test_a_damaged_loss_is_named_and_can_be_deleted(run):
+    file = run / "checkpoints" / "2" / "metrics" / "metrics"
+    file.write_text(file.read_text()[:6])
+    for open_run in (checkpoint.load, restore):
+        with pytest.raises(checkpoint.CheckpointError, match=f"{file} is damaged .*delete"):
+            open_run(run)
+    shutil.rmtree(file.parent)
+    assert_trees_equal(checkpoint.load(run)[2]["params"], trees(3)["average"])
+    assert restore(run)[0] == 4
+
+
+def test_the_best_is_still_kept_after_a_restart(run):
+    checkpoints = checkpoint.Checkpoints(run / "checkpoints", 1)
+    for step in (5, 6):
+        checkpoints.save(step, trees(step), 7.5)
+    checkpoints.close()
+    assert steps(run) == [2, 6]
+    assert_trees_equal(checkpoint.load(run)[2]["params"], trees(2)["average"])
+
+
+def test_a_run_of_damaged_checkpoints_cannot_be_loaded(run):
+    for step in steps(run):
+        flip(run, step, "average")
+    with (
+        pytest.warns(UserWarning, match="is damaged"),
+        pytest.raises(checkpoint.CheckpointError, match=r"no checkpoint that can be read \(of 4\)"),
+    ):
+        checkpoint.load(run)
+
+
+@pytest.mark.parametrize("item", ["params", "average", "optimizer"])
+def test_a_flipped_bit_anywhere_sends_restore_one_back(run, item, capsys):
+    flip(run, 4, item)
+    step, items = restore(run)
+    assert step == 3
+    assert_trees_equal(items, trees(3))
+    assert "checkpoint 4 is damaged" in capsys.readouterr().out
+    assert steps(run) == [1, 2, 3] and (run / "damaged" / "4").is_dir()
+
+
+def test_a_flipped_bit_in_the_digests_is_damage_too(run):
+    path = run / "checkpoints" / "4" / "digests" / "metadata"
+    text = path.read_text()
+    place = text.index('": "') + 10
+    path.write_text(text[:place] + ("0" if text[place] != "0" else "1") + text[place + 1 :])
+    assert restore(run)[0] == 3
+
+
+def test_arrays_of_another_model_are_no_damage(run):
+    templates = trees(0)
+    templates["params"]["cell"]["canvas_0"] = np.zeros((3, 3, 1), np.float32)
+    with pytest.raises(checkpoint.CheckpointError, match="cell.canvas_0 is .*expected"):
+        restore(run, templates)
+    templates = trees(0)
+    del templates["params"]["cell"]["canvas_0"]
+    with pytest.raises(checkpoint.CheckpointError, match=r"unexpected \['cell.canvas_0'\]"):
+        restore(run, templates)
+    assert steps(run) == [1, 2, 3, 4] and not (run / "damaged").exists()
+
+
+def test_weights_that_do_not_fit_the_configuration_are_named(run):
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["latent_size"] = 4
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(checkpoint.CheckpointError, match="of another model: cell"):
+        checkpoint.load(run)
+
+
+def test_what_is_not_there_is_said(run, tmp_path, monkeypatch):
+    (tmp_path / "pretrained" / "mine").mkdir(parents=True)
+    monkeypatch.setattr(checkpoint.resources, "files", lambda package: tmp_path)
+    for name, told in {
+        "nobody": "'nobody' is no directory .* or one of: mine",
+        str(tmp_path): "is a directory without config.json",
+    }.items():
+        with pytest.raises(checkpoint.CheckpointError, match=told):
+            checkpoint.load(name)
+    with pytest.raises(checkpoint.CheckpointError, match=r"no checkpoint of step 7; .*\[1, 2, 3"):
+        checkpoint.load(run, 7)
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(checkpoint.CheckpointError, match="holds no checkpoint yet"):
+        checkpoint.load(run)
+
+
+@pytest.mark.parametrize("text", ["", '{"seed": 0,', "[]", "3", '{"seed": 0}'])
+def test_a_config_json_that_is_none_is_one_line(run, text):
+    (run / "config.json").write_text(text)
+    with pytest.raises(checkpoint.CheckpointError, match="config.json") as caught:
+        checkpoint.load(run)
+    assert "\n" not in str(caught.value)
+
+
+def test_read_config_of_no_run(tmp_path):
+    with pytest.raises(checkpoint.CheckpointError, match="is no run directory"):
+        checkpoint.read_config(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_exported_weights_load_by_name(run, tmp_path, monkeypatch, dtype):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoint.resources, "files", lambda package: tmp_path)
+    checkpoint.export(run, tmp_path / "pretrained" / "mine", dtype)
+    assert checkpoint.shipped_names() == ["mine"]
+    config, model, variables = checkpoint.load("mine")
+    assert config.to_dict() == checkpoint.load(run)[0].to_dict() and config.is_locked
+    expected = jax.tree.map(lambda x: x.astype(dtype).astype("float32"), trees(2)["average"])
+    assert_trees_equal(variables["params"], expected)
+    x = np.zeros((1, *model.image_shape), np.float32)
+    assert np.isfinite(model.apply(variables, x, np.zeros((2, 1, 3), np.float32)).nll).all()
+
+
+def test_float16_takes_half_the_room(run, tmp_path):
+    sizes = []
+    for dtype in ("float32", "float16"):
+        checkpoint.export(run, tmp_path / dtype, dtype)
+        with np.load(tmp_path / dtype / "weights.npz") as arrays:
+            assert {arrays[name].dtype for name in arrays.files} == {np.dtype(dtype)}
+        sizes.append((tmp_path / dtype / "weights.npz").stat().st_size)
+    assert sizes[1] < 0.65 * sizes[0]  # each array has a header besides
+
+
+def test_a_full_disk_is_an_error_that_says_what_stays(run, monkeypatch):
+    checkpoints = checkpoint.Checkpoints(run / "checkpoints", 5)
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._manager, "save", full)
+    with pytest.raises(checkpoint.CheckpointError, match="cannot write .*No space .*stay"):
+        checkpoints.save(5, trees(5), None)
+    checkpoints.close()
+    assert restore(run)[0] == 4

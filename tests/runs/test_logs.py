@@ -1,0 +1,142 @@
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import threading
+
+import numpy as np
+import pytest
+
+from draw_jax.runs.metrics import MetricsFile, Progress, TensorBoard, duration
+
+ROW = {"step": 3, "split": "train", "elbo_loss": 101.25, "nll": 0.1 + 0.2, "kl": 1e-30}
+
+
+@pytest.fixture
+def file(tmp_path):
+    return MetricsFile(tmp_path / "metrics.jsonl")
+
+
+def test_rows_come_back_exactly_and_one_a_line(file, tmp_path):
+    assert file.rows() == []
+    written = [ROW, ROW | {"step": 4, "kl_per_step": [0.1, 1 / 3]}]
+    for row in written:
+        file.write(row)
+    assert file.rows() == written
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == written
+
+
+@pytest.mark.parametrize("tear", ['{"step": 5, "spl', '{"step": 5, "split": "train"', "{"])
+def test_a_torn_last_line_is_left_out_and_cut_away(file, tmp_path, tear):
+    file.write(ROW)
+    with (tmp_path / "metrics.jsonl").open("a") as out:
+        out.write(tear)
+    assert file.rows() == [ROW]
+    file.cut_back(10)
+    assert (tmp_path / "metrics.jsonl").read_text() == json.dumps(ROW) + "\n"
+
+
+def test_a_last_line_without_its_end_is_whole(file, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(ROW))
+    file.cut_back(3)
+    file.write(ROW | {"step": 4})
+    assert [row["step"] for row in file.rows()] == [3, 4]
+
+
+def test_cut_back_drops_what_comes_after_the_step(file, tmp_path):
+    file.cut_back(0)
+    assert not (tmp_path / "metrics.jsonl").exists()
+    for step in (1, 2, 2, 3, 4):
+        file.write(ROW | {"step": step})
+    before = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    file.cut_back(2)
+    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == before[:3]
+    assert os.listdir(tmp_path) == ["metrics.jsonl"]
+    file.cut_back(0)
+    assert file.rows() == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (0.6, "0:01"), (59.4, "0:59"), (59.6, "1:00"), (3599, "59:59"), (3600, "1:00:00")]
+    + [(3723, "1:02:03"), (90061, "25:01:01")],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_plain_lines_where_there_is_no_terminal(capsys):
+    progress = Progress(total=20, done=10)
+    progress.show(ROW | {"step": 15, "images_per_second": 12.34})
+    progress.show(ROW | {"step": 15, "split": "validation"})
+    progress.advance(15)
+    progress.say("a word")
+    progress.close()
+    output, errors = capsys.readouterr()
+    train, validation, word = output.splitlines()
+    assert re.fullmatch(
+        r"step 15/20  train  loss 101\.2  nll 0\.3  kl 0\.0  images/s 12\.3  eta \d+:\d\d", train
+    )
+    assert validation == "step 15/20  validation  loss 101.2  nll 0.3  kl 0.0"
+    assert (word, errors) == ("a word", "")
+
+
+def test_a_silent_one_says_nothing(capsys):
+    progress = Progress(total=20, done=0, silent=True)
+    progress.show(ROW)
+    progress.advance(3)
+    progress.say("a word")
+    progress.close()
+    assert capsys.readouterr() == ("", "")
+
+
+TERMINAL = """
+from draw_jax.runs import metrics
+progress = metrics.Progress(total=20, done=10)
+progress.show({"step": 15, "split": "train", "elbo_loss": 101.25})
+progress.advance(15)
+progress.show({"step": 15, "split": "validation", "elbo_loss": 99.5})
+progress.close()
+"""
+
+
+def test_a_bar_on_a_terminal():
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    shown = []
+
+    def read():
+        while True:
+            try:
+                part = os.read(ours, 1024)
+            except OSError:  # the other end is closed
+                return
+            shown.append(part)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    subprocess.run([sys.executable, "-c", TERMINAL], stdout=theirs, stderr=theirs, check=True)
+    os.close(theirs)
+    reader.join()
+    os.close(ours)
+    text = b"".join(shown).decode()
+    assert "15/20" in text and "loss=101.2" in text and "75%" in text
+    assert "step 15/20  validation  loss 99.5" in text  # a line of its own, above the bar
+
+
+def test_tensorboard_gets_scalars_lists_and_pictures(tmp_path):
+    board = TensorBoard(tmp_path / "board", 0)
+    board.write(ROW | {"kl_per_step": [0.5, 0.25]})
+    board.image("samples", np.zeros((4, 6, 3), np.uint8), 3)
+    board.close()
+    (events,) = (tmp_path / "board").iterdir()
+    content = events.read_bytes()
+    for name in ("train/elbo_loss", "kl_per_step/t_001", "kl_per_step/t_002", "samples"):
+        assert name.encode() in content
+    assert b"train/step" not in content and b"train/split" not in content

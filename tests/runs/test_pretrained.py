@@ -1,0 +1,60 @@
+"""The weights that come with the package."""
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks.agreement import agreement, loss_and_gradient
+from draw_jax.runs import checkpoint
+from draw_jax.drawing import sampling
+
+NAMES = checkpoint.shipped_names()
+
+
+def test_mnist_is_shipped():
+    assert "mnist" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_weights_draw_and_name_no_folder_of_their_makers_machine(name):
+    config, model, variables = checkpoint.load(name)
+    assert config.data.data_dir == config.data.manual_dir == ""
+    means = sampling.mean_images(
+        sampling.generate(model, variables, jax.random.key(0), 4).canvases[-1]
+    )
+    # Ink and paper, not the grey of weights that were never trained.
+    assert np.isfinite(means).all()
+    assert np.mean((means < 0.1) | (means > 0.9)) > 0.7
+    assert 0.02 < means.mean() < 0.6
+
+
+def test_bfloat16_keeps_the_loss_and_the_gradient_of_trained_weights():
+    _, model, variables = checkpoint.load("mnist")
+    draw_key, eps_key = jax.random.split(jax.random.key(0))
+    # Images like those it was trained on, drawn by itself and made black and white.
+    trace = sampling.generate(model, variables, draw_key, 50)
+    x = np.round(sampling.mean_images(trace.canvases[-1]))
+    eps = jax.random.normal(eps_key, (model.time_steps, len(x), model.latent_size))
+    exact, near = (
+        loss_and_gradient(model.clone(dtype=dtype), variables["params"], x, eps)
+        for dtype in ("float32", "bfloat16")
+    )
+    assert exact[0] < 110  # the network knows these images
+    # An operand is wrong by 2^-9; over 64 steps that adds up to thousandths of the gradient, as
+    # long as the windows are float32: with theirs in bfloat16 the cosine falls below the limit.
+    assert 0 < abs(near[0] - exact[0]) <= 0.05
+    assert agreement(exact, near).gradient_cosine >= 0.999
+
+
+def test_damaged_shipped_weights_are_named(monkeypatch, tmp_path):
+    package = checkpoint.resources.files("draw_jax")
+    copy = tmp_path / "pretrained" / "mnist"
+    copy.mkdir(parents=True)
+    for name in ("config.json", "weights.npz"):
+        (copy / name).write_bytes((package / "pretrained" / "mnist" / name).read_bytes())
+    weights = bytearray((copy / "weights.npz").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (copy / "weights.npz").write_bytes(weights)
+    monkeypatch.setattr(checkpoint.resources, "files", lambda package: tmp_path)
+    with pytest.raises(checkpoint.CheckpointError, match="'mnist' are damaged"):
+        checkpoint.load("mnist")
