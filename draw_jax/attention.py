@@ -3,6 +3,6 @@
 import sys
 
 from draw_jax.model import attention
-from draw_jax.model.attention import *  # noqa: F403  (what type checkers see)
+from draw_jax.model.attention import *
 
 sys.modules[__name__] = attention

@@ -3,6 +3,6 @@
 import sys
 
 from draw_jax.runs import checkpoint
-from draw_jax.runs.checkpoint import *  # noqa: F403  (what type checkers see)
+from draw_jax.runs.checkpoint import *
 
 sys.modules[__name__] = checkpoint

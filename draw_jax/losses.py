@@ -3,6 +3,6 @@
 import sys
 
 from draw_jax.model import losses
-from draw_jax.model.losses import *  # noqa: F403  (what type checkers see)
+from draw_jax.model.losses import *
 
 sys.modules[__name__] = losses
