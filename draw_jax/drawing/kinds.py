@@ -14,6 +14,7 @@ import numpy as np
 from draw_jax.drawing import latents, sampling
 from draw_jax.drawing.figures import animations, grids, look, strips
 from draw_jax.model import attention
+from draw_jax.system import files
 
 
 class Job(NamedTuple):
@@ -151,5 +152,5 @@ def _arrays(prefix: str, windows: Any) -> dict[str, np.ndarray]:
 def _save(job: Job, name: str, picture: Any, **arrays: np.ndarray) -> list[Path]:
     png, npz = job.out / f"{name}.png", job.out / f"{name}.npz"
     look.save(picture, png)
-    look.write_file(npz, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+    files.write_whole(npz, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
     return [png, npz]

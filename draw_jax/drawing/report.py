@@ -7,6 +7,7 @@ import numpy as np
 
 from draw_jax.drawing import sampling
 from draw_jax.drawing.figures import curves, grids, look
+from draw_jax.system import files
 
 
 def save_samples(run: Path, step: int, canvases: np.ndarray) -> np.ndarray:
@@ -22,7 +23,7 @@ def save_samples(run: Path, step: int, canvases: np.ndarray) -> np.ndarray:
     path = grid_path(run, step)
     look.save(picture, path)
     stored = np.rint(means * 255).astype(np.uint8)
-    look.write_file(path.with_suffix(".npy"), lambda file: np.save(file, stored))
+    files.write_whole(path.with_suffix(".npy"), lambda file: np.save(file, stored))
     return np.asarray(picture)
 
 

@@ -430,19 +430,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, name):
         WRITERS[name](tmp_path / "file" / name)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "kept.png"
-    path.write_bytes(b"old")
-
-    def fail(file):
-        file.write(b"half")
-        raise RuntimeError("stopped")
-
-    with pytest.raises(RuntimeError, match="stopped"):
-        look.write_file(path, fail)
-    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
-
-
 # Errors
 
 A_GRID = "expected images [N, H, W, C] in [0, 1] with C 1 or 3"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from draw_jax.drawing.figures import grids, look, strips
 from draw_jax.drawing.figures.look import BACKGROUND, INK, SHADE, WRITE, Colour
+from draw_jax.system import files
 
 
 def animation(
@@ -77,7 +78,7 @@ def animation(
     each = int(np.clip(round(seconds / time_steps, 2), 0.04, 0.4) * 1000)
     durations = [each] * (time_steps - 1) + [max(each, round(hold_seconds * 1000))]
     options: dict[str, Any] = {"lossless": True} if kind == "webp" else {"optimize": False}
-    return look.write_file(
+    return files.write_whole(
         path,
         lambda file: pictures[0].save(
             file,

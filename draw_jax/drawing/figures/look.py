@@ -9,13 +9,14 @@ a picture enlarged by `scale`, whose left edge is 0 and whose right edge is `A *
 
 import functools
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from draw_jax.system import files
 
 Colour = tuple[int, int, int]
 
@@ -92,36 +93,8 @@ def write_text(picture: Image.Image, xy: tuple[float, float], text: str, anchor:
 
 
 def save(picture: Image.Image, path: str | os.PathLike[str]) -> Path:
-    """Writes a picture as PNG and returns its path; see `write_file`."""
+    """Writes a picture as PNG and returns its path; see `files.write_whole`."""
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"expected a path ending in .png, got {path}")
-    return write_file(path, lambda file: picture.save(file, format="PNG"))
-
-
-def write_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> Path:
-    """Writes a file whole or not at all and returns its path; makes missing folders.
-
-    Args:
-        path: where to; an existing file is replaced.
-        write: called with the open file.
-
-    Raises:
-        OSError: if the folder cannot be made or written, naming it.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                write(file)
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OSError(
-            f"cannot write {path}: {error.strerror or error}; choose a folder that can be written"
-        ) from error
-    return path
+    return files.write_whole(path, lambda file: picture.save(file, format="PNG"))

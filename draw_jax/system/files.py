@@ -1,0 +1,51 @@
+"""Files that are there whole or not at all, and the folder for what can be made again."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> Path:
+    """Writes a file whole or not at all and returns its path; makes missing folders.
+
+    Args:
+        path: where to; an existing file is replaced.
+        write: called with the open file.
+
+    Raises:
+        OSError: if the folder cannot be made or written, naming it.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                write(file)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path}: {error.strerror or error}; choose a folder that can be written"
+        ) from error
+    return path
+
+
+def cache_folder() -> Path:
+    """Returns the user's folder for our caches, `$XDG_CACHE_HOME/draw_jax`; it may be missing.
+
+    Without that variable it is `~/.cache/draw_jax`, and so it is where the variable holds a
+    relative path: the XDG base directory specification has such paths ignored.
+
+    Raises:
+        OSError: if the user has no home folder either.
+    """
+    caches = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(caches):
+        caches = os.path.expanduser("~/.cache")
+    if not os.path.isabs(caches):
+        raise OSError("no folder for caches: this user has no home; set XDG_CACHE_HOME")
+    return Path(caches, "draw_jax")
