@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
     config.model.canvas_bias = -2.0  # first value of the learned c_0: logit of the mean pixel
     config.model.dtype = "float32"  # of the matrix products' operands: float32 or bfloat16
     config.model.unroll = 1  # time steps in one pass of the compiled loop: speed only
+    config.model.likelihood = "bernoulli"  # of the pixels given the last canvas, D(X given c_T)
 
     config.train = ConfigDict()
     config.train.batch_size = 100  # images per update, over all devices

@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
     config.model.canvas_bias = -2.0
     config.model.dtype = "float32"
     config.model.unroll = 1
+    config.model.likelihood = "bernoulli"
 
     config.train = ConfigDict()
     config.train.batch_size = 100

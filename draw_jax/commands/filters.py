@@ -1,6 +1,4 @@
-"""The paper's figures 3 and 4 of a picture: what the attention filters see and write back.
-
-    python -m draw_jax.filters PICTURE --out=filters [--glimpse_size=12]
+"""Draws the paper's figures 3 and 4 of a picture: draw-jax filters [PICTURE] --out=filters.
 
 Writes three PNG files and prints their names: `filter_grid.png`, figure 3's grid of filters;
 `precision.png`, figure 3's three glimpses of different stride and variance; `zoom.png`, figure 4:
@@ -8,169 +6,35 @@ three zooms, each glimpse written back through the transposed filters, and two f
 Without PICTURE, a photograph that scikit-learn ships. Exit codes: 0 drawn, 1 error, 2 bad flags.
 """
 
-import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
 from absl import flags
-from PIL import Image
 
-from draw_jax.data import image_folder
-from draw_jax.drawing.figures import filters
-from draw_jax.model import attention
 from draw_jax.system import cli
 
-_SHARE = 0.9  # of the picture's shorter side: what the widest window covers
-_LEAST_SIGMA = 0.5  # pixels; sharper filters than the pixels themselves show one pixel or another
+FLAGS = flags.FlagValues()
+_PICTURE = flags.DEFINE_string(
+    "picture", "", "The picture; may be given without --picture=", flag_values=FLAGS
+)
+_OUT = flags.DEFINE_string(
+    "out", "filters", "The folder for the figures, made if missing", flag_values=FLAGS
+)
+_GLIMPSE = flags.DEFINE_integer("glimpse_size", 12, "N of the glimpses", flag_values=FLAGS)
+_GRID = flags.DEFINE_integer("grid_size", 3, "N of the grid of filters", flag_values=FLAGS)
+_SIZE = flags.DEFINE_integer(
+    "size", 100, "Pixels of the picture's longer side, after shrinking", flag_values=FLAGS
+)
+_COLOUR = flags.DEFINE_bool("colour", True, "--nocolour draws a grey picture", flag_values=FLAGS)
 
 
-class NoPicture(RuntimeError):
-    """A file that is missing or holds no picture."""
+def main() -> int:
+    """Draws the figures, prints the files and returns the exit code."""
+    from draw_jax.drawing import filters
 
-
-def load_picture(
-    path: str | os.PathLike[str] | None, size: int = 100, colour: bool = True
-) -> np.ndarray:
-    """Returns a picture with its longer side made `size` pixels, [H, W, C] in [0, 1].
-
-    Args:
-        path: a PNG, JPEG or WebP file; None: scikit-learn's photograph of a Chinese temple.
-        size: pixels, at least 2; a smaller picture keeps its own size.
-        colour: C = 3, else grey, C = 1.
-
-    Raises:
-        ValueError: if size is below 2.
-        NoPicture: if the file is missing or is no picture.
-    """
-    if size < 2:
-        raise ValueError(f"--size: expected at least 2 pixels, got {size}")
-    if path is None:
-        from sklearn.datasets import load_sample_image
-
-        picture = Image.fromarray(load_sample_image("china.jpg")).convert("RGB" if colour else "L")
-    else:
-        try:
-            picture = image_folder.open_picture(path, 3 if colour else 1, need=size)
-        except Exception as error:  # noqa: BLE001 - whatever Pillow raises for what is no picture
-            cause = getattr(error, "strerror", None) or "no PNG, JPEG or WebP picture, or broken"
-            raise NoPicture(f"cannot read {os.fspath(path)}: {cause}") from None
-    shrink = max(1.0, max(picture.size) / size)
-    shape = (max(1, round(picture.width / shrink)), max(1, round(picture.height / shrink)))
-    small = picture.resize(shape, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return np.asarray(small, np.float32).reshape(shape[1], shape[0], -1) / 255
-
-
-def windows(strides: Any, sigmas: Any, image: np.ndarray) -> attention.Window:
-    """Returns windows [K] at the centre of an image [H, W, C], gamma 1 (eqs 19-26).
-
-    Args:
-        strides: delta [K], pixels.
-        sigmas: standard deviations of the filters [K], pixels; at least half a pixel is taken.
-        image: [H, W, C], for its size.
-    """
-    height, width = image.shape[:2]
-    delta = jnp.asarray(strides, jnp.float32)
-    return attention.Window(
-        g_x=jnp.full_like(delta, (width + 1) / 2),
-        g_y=jnp.full_like(delta, (height + 1) / 2),
-        sigma_sq=jnp.square(jnp.maximum(jnp.asarray(sigmas, jnp.float32), _LEAST_SIGMA)),
-        delta=delta,
-        gamma=jnp.ones_like(delta),
-    )
-
-
-def widest_stride(image: np.ndarray, glimpse_size: int) -> float:
-    """Returns the stride, in pixels, with which N filters span 90 % of the shorter side."""
-    return _SHARE * (min(image.shape[:2]) - 1) / (glimpse_size - 1)
-
-
-def written_back(glimpses: np.ndarray, of: attention.Window, image: np.ndarray) -> np.ndarray:
-    """Returns glimpses [K, N, N, C] through the transposed filters, [K, H, W, C] (eq. 29).
-
-    Rows of a filterbank sum to 1, so 1 / delta filters overlap on a pixel along each axis. The
-    intensity gamma = 1 / delta^2 undoes that: inside the window an even glimpse comes back as it
-    was, where sigma is above half the stride.
-    """
-    gamma = 1 / jnp.square(of.delta)
-    return np.asarray(
-        attention.write(jnp.asarray(glimpses), of._replace(gamma=gamma), *image.shape[:2])
-    )
-
-
-def two_filters(of: attention.Window, glimpse_size: int, image: np.ndarray) -> np.ndarray:
-    """Returns the filters of the glimpse's first and last pixel, [K, 2, H, W, 1], largest value 1.
-
-    A filter of pixel (i, j) is the outer product of row i of F_Y and row j of F_X (eqs 25, 26).
-    """
-    f_x, f_y = attention.filterbanks(of, glimpse_size, *image.shape[:2])
-    ends = np.array([0, glimpse_size - 1])
-    filters = np.asarray(f_y[:, ends, :, None] * f_x[:, ends, None, :])[..., None]
-    return filters / filters.max(axis=(2, 3, 4), keepdims=True)
-
-
-def draw(
-    image: np.ndarray, out: str | os.PathLike[str], glimpse_size: int = 12, grid_size: int = 3
-) -> list[Path]:
-    """Writes the three figures of a picture and returns their paths.
-
-    Args:
-        image: [H, W, C] in [0, 1], C 1 or 3.
-        out: the folder, made if missing.
-        glimpse_size: N of the glimpses, 2 to the picture's shorter side.
-        grid_size: N of figure 3's grid, 2 to the picture's shorter side.
-
-    Raises:
-        ValueError: if a size is out of range.
-        OSError: if a file cannot be written.
-    """
-    shorter = min(image.shape[:2])
-    for name, value in (("glimpse_size", glimpse_size), ("grid_size", grid_size)):
-        if not 2 <= value <= shorter:
-            raise ValueError(
-                f"--{name}: expected 2 to {shorter}, the picture's shorter side in pixels, "
-                f"got {value}"
-            )
-    out = Path(out)
-
-    # A grid over half of the picture, with circles that leave each other room.
-    stride = widest_stride(image, grid_size) / 2
-    grid = windows([stride], [stride / 4], image)
-    steps = (np.arange(1, grid_size + 1) - grid_size / 2 - 0.5) * stride  # eqs 19, 20
-    paths = [
-        filters.filter_grid(
-            image,
-            float(grid.g_x[0]) + steps,
-            float(grid.g_y[0]) + steps,
-            float(grid.sigma_sq[0]),
-            out / "filter_grid.png",
-        )
-    ]
-
-    # Figure 3: near but blurred; far and sharp, the picture made smaller; far and blurred.
-    wide = widest_stride(image, glimpse_size)
-    blurred = windows([wide / 3, wide, wide], [wide, wide / 4, 1.5 * wide], image)
-    glimpses = np.asarray(attention.read(jnp.asarray(image), blurred, glimpse_size))
-    paths.append(filters.filter_figure(image, blurred, glimpses, out / "precision.png"))
-
-    # Figure 4: filters that just overlap, closer and closer.
-    strides = np.array([wide, wide / 2, wide / 4])
-    zoom = windows(strides, 0.6 * strides, image)
-    glimpses = np.asarray(attention.read(jnp.asarray(image), zoom, glimpse_size))
-    paths.append(
-        filters.filter_figure(
-            image,
-            zoom,
-            glimpses,
-            out / "zoom.png",
-            written_back(glimpses, zoom, image),
-            two_filters(zoom, glimpse_size, image),
-        )
-    )
-    return paths
+    image = filters.load_picture(_PICTURE.value or None, _SIZE.value, _COLOUR.value)
+    for path in filters.draw(image, _OUT.value, _GLIMPSE.value, _GRID.value):
+        print(path)
+    return 0
 
 
 def command(argv: Sequence[str]) -> int:
@@ -179,20 +43,7 @@ def command(argv: Sequence[str]) -> int:
     Args:
         argv: program name, then flags and at most one picture, in any order.
     """
-    picture = flags.DEFINE_string("picture", "", "The picture; may be given without --picture=")
-    out = flags.DEFINE_string("out", "filters", "The folder for the figures, made if missing")
-    glimpse_size = flags.DEFINE_integer("glimpse_size", 12, "N of the glimpses")
-    grid_size = flags.DEFINE_integer("grid_size", 3, "N of the grid of filters")
-    size = flags.DEFINE_integer("size", 100, "Pixels of the picture's longer side, after shrinking")
-    colour = flags.DEFINE_bool("colour", True, "--nocolour draws a grey picture")
-
-    def main() -> int:
-        image = load_picture(picture.value or None, size.value, colour.value)
-        for path in draw(image, out.value, glimpse_size.value, grid_size.value):
-            print(path)
-        return 0
-
-    return cli.run(main, _name_picture(argv), (NoPicture,))
+    return cli.run(main, _name_picture(argv), flag_values=FLAGS)
 
 
 def _name_picture(argv: Sequence[str]) -> list[str]:
@@ -206,7 +57,3 @@ def _name_picture(argv: Sequence[str]) -> list[str]:
         else:
             return [*argv[:k], f"--picture={word}", *argv[k + 1 :]]
     return list(argv)
-
-
-if __name__ == "__main__":
-    sys.exit(command(sys.argv))

@@ -1,6 +1,7 @@
 """Configuration -> splits -> batches: the only room that knows data sets."""
 
 import contextlib
+import dataclasses
 import functools
 import http.client
 import os
@@ -26,12 +27,32 @@ _DIGITS_SPLITS = {"train": (0, 1437), "validation": (1437, 1617), "test": (1617,
 _TIMEOUT_SECONDS = 5
 
 
-class Split(NamedTuple):
+class Batch(NamedTuple):
+    """Some images of a split and their labels."""
+
+    images: np.ndarray  # uint8 [B, H, W, C]
+    labels: np.ndarray | None  # int32 [B]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
     """One split of a data set, in memory."""
 
     images: np.ndarray  # uint8 [N, H, W, C]
     labels: np.ndarray | None  # int32 [N]
     binary: bool  # the set itself is a fixed binarisation: values 0 and 255 only
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Returns (H, W, C)."""
+        return self.images.shape[1:]
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """Returns the images of these indices [B] and their labels."""
+        return Batch(self.images[indices], None if self.labels is None else self.labels[indices])
 
 
 def load(config: Any, split: str, image_shape: tuple[int, int, int] | None = None) -> Split:

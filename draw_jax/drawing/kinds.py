@@ -10,18 +10,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from draw_jax.drawing import latents, sampling
 from draw_jax.drawing.figures import animations, grids, look, strips
 from draw_jax.model import attention
+from draw_jax.model.draw import Draw
+from draw_jax.model.task import Variables
 from draw_jax.system import files
 
 
 class Job(NamedTuple):
     """What to draw with, and how."""
 
-    model: Any  # a Draw
-    variables: Any  # {"params": ...}
+    model: Draw
+    variables: Variables  # {"params": ...}
     key: jax.Array
     out: Path  # folder, made if missing
     images: Callable[[str], np.ndarray]  # split name -> the data's images [N, H, W, C] in [0, 1]
@@ -30,14 +33,14 @@ class Job(NamedTuple):
     scale: int | None = None  # whole-number enlargement; None = readable
     draws: bool = False  # samples: draws from D instead of its means
     linear: bool = False  # interpolate: straight lines instead of arcs
-    step: int = 1  # fix_step: the time step to hold, 1..T
+    time_step: int = 1  # fix_step: the one whose z is shared, 1..T
 
 
 def samples(job: Job) -> list[Path]:
     """Saves a grid of samples, the means of D or draws from it (eq. 16)."""
     trace = sampling.generate(job.model, job.variables, job.key, job.rows * job.columns)
-    means = sampling.mean_images(trace.canvases[-1])
-    shown = sampling.draw_images(job.key, trace.canvases[-1]) if job.draws else means
+    means = sampling.mean_images(job.model, trace.canvases[-1])
+    shown = sampling.draw_images(job.model, job.key, trace.canvases[-1]) if job.draws else means
     picture = grids.grid(shown, columns=job.columns, scale=job.scale)
     return _save(job, "samples", picture, images=shown, means=means)
 
@@ -45,7 +48,7 @@ def samples(job: Job) -> list[Path]:
 def sequence(job: Job) -> list[Path]:
     """Saves how samples come about: a film strip (figures 1, 7, 10) and two animations."""
     trace = sampling.generate(job.model, job.variables, job.key, job.rows)
-    frames = sampling.mean_images(trace.canvases)
+    frames = sampling.mean_images(job.model, trace.canvases)
     look = (trace.write_windows, job.model.write_size or None)
     picture = strips.film_strip(frames, *look, scale=job.scale)
     paths = _save(job, "sequence", picture, frames=frames, **_arrays("write", look[0]))
@@ -57,13 +60,18 @@ def sequence(job: Job) -> list[Path]:
 
 def reconstruct(job: Job) -> list[Path]:
     """Saves what inference sees, draws and costs, step by step, for test images."""
-    images = job.images("test")[: job.rows]
+    return reconstruct_images(job, job.images("test")[: job.rows])
+
+
+def reconstruct_images(job: Job, images: np.ndarray) -> list[Path]:
+    """Saves the same for images of one's own, [N, H, W, C] in [0, 1]."""
     output = sampling.reconstruct(job.model, job.variables, images, job.key)
     trace, size = output.trace, job.model.read_size
-    frames = sampling.mean_images(trace.canvases)
+    assert trace is not None  # as reconstruct asks for it
+    frames = sampling.mean_images(job.model, trace.canvases)
     first_canvas = job.variables["params"]["cell"]["canvas_0"]
     glimpses = None
-    if size:
+    if trace.read_windows is not None:
         windows = attention.Window(*(jnp.asarray(field) for field in trace.read_windows))
         repeated = jnp.broadcast_to(images, frames.shape)
         # Eq. 27 without its factor gamma, so that the glimpse shows on the image's own scale.
@@ -73,7 +81,7 @@ def reconstruct(job: Job) -> list[Path]:
         images,
         frames,
         np.maximum(output.kl, 0.0),  # float32 rounding can leave -1e-7
-        errors=sampling.error_images(images, trace.canvases, np.asarray(first_canvas)),
+        errors=sampling.error_images(job.model, images, trace.canvases, np.asarray(first_canvas)),
         glimpses=glimpses,
         read_windows=trace.read_windows,
         read_size=size or None,
@@ -109,7 +117,7 @@ def interpolate(job: Job) -> list[Path]:
         )[-1]
         for row in range(job.rows)
     ]
-    means = sampling.mean_images(np.concatenate(rows))
+    means = sampling.mean_images(job.model, np.concatenate(rows))
     picture = grids.grid(means, columns=max(2, job.columns), scale=job.scale)
     return _save(job, "interpolate", picture, images=means)
 
@@ -117,7 +125,7 @@ def interpolate(job: Job) -> list[Path]:
 def nearest(job: Job) -> list[Path]:
     """Saves samples with, per row, the training image nearest to the last (figures 6, 9, 12)."""
     trace = sampling.generate(job.model, job.variables, job.key, job.rows * job.columns)
-    means = sampling.mean_images(trace.canvases[-1])
+    means = sampling.mean_images(job.model, trace.canvases[-1])
     training = job.images("train")
     indices = latents.nearest(means[job.columns - 1 :: job.columns], training)
     picture = grids.with_nearest(means, training[indices], job.columns, scale=job.scale)
@@ -127,10 +135,10 @@ def nearest(job: Job) -> list[Path]:
 def fix_step(job: Job) -> list[Path]:
     """Saves samples that share z at one time step, the rest drawn freshly."""
     count = job.rows * job.columns
-    trace = latents.fix_step(job.model, job.variables, job.key, job.step, count)
-    means = sampling.mean_images(trace.canvases[-1])
+    trace = latents.fix_step(job.model, job.variables, job.key, job.time_step, count)
+    means = sampling.mean_images(job.model, trace.canvases[-1])
     picture = grids.grid(means, columns=job.columns, scale=job.scale)
-    return _save(job, f"fix_step_{job.step}", picture, images=means)
+    return _save(job, f"fix_step_{job.time_step}", picture, images=means)
 
 
 KINDS: dict[str, Callable[[Job], list[Path]]] = {
@@ -149,7 +157,7 @@ def _arrays(prefix: str, windows: Any) -> dict[str, np.ndarray]:
     return {f"{prefix}_{name}": value for name, value in windows._asdict().items()}
 
 
-def _save(job: Job, name: str, picture: Any, **arrays: np.ndarray) -> list[Path]:
+def _save(job: Job, name: str, picture: Image.Image, **arrays: Any) -> list[Path]:
     png, npz = job.out / f"{name}.png", job.out / f"{name}.npz"
     look.save(picture, png)
     files.write_whole(npz, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))

@@ -3,12 +3,12 @@
 Pure functions, beside those of `sampling`; results are NumPy arrays.
 """
 
-from typing import Any
-
 import jax
 import numpy as np
 
 from draw_jax.drawing import sampling
+from draw_jax.model.draw import Draw, Trace
+from draw_jax.model.task import Variables
 
 
 def between(z_a: np.ndarray, z_b: np.ndarray, count: int, spherical: bool = True) -> np.ndarray:
@@ -54,8 +54,8 @@ def between(z_a: np.ndarray, z_b: np.ndarray, count: int, spherical: bool = True
 
 
 def interpolate(
-    model: Any,
-    variables: Any,
+    model: Draw,
+    variables: Variables,
     z_a: np.ndarray,
     z_b: np.ndarray,
     count: int,
@@ -77,18 +77,19 @@ def interpolate(
     Raises:
         ValueError: if the latents do not fit each other or the model.
     """
-    return sampling.decode(model, variables, between(z_a, z_b, count, spherical)).canvases
+    trace = sampling.decode(model, variables, between(z_a, z_b, count, spherical))
+    return np.asarray(trace.canvases)
 
 
 def fix_step(
-    model: Any,
-    variables: Any,
+    model: Draw,
+    variables: Variables,
     key: jax.Array,
-    step: int,
+    time_step: int,
     count: int,
     batch_size: int = sampling.BATCH_SIZE,
-) -> Any:
-    """Returns the trace of images that share z at one time step, all else drawn freshly.
+) -> Trace:
+    """Returns the trace of images that share z at one time step, all else drawn anew.
 
     The 2016 follow-up study's question: which step decides what is drawn? All steps of one key
     start from the same noise, that of `generate`, so their pictures compare image by image.
@@ -97,17 +98,17 @@ def fix_step(
         model: a `Draw`.
         variables: its parameters, `{"params": ...}`.
         key: a JAX random key.
-        step: t of the step to hold, 1..T; every image gets image 0's z_t.
+        time_step: t whose z is shared, 1..T; every image gets image 0's z_t.
         count: B, images, at least 1.
         batch_size: images at a time on the device.
 
     Raises:
-        ValueError: if the step is not one of the model's.
+        ValueError: if the time step is not one of the model's.
     """
-    if not 1 <= step <= model.time_steps:
-        raise ValueError(f"expected step in 1..{model.time_steps}, got {step}")
+    if not 1 <= time_step <= model.time_steps:
+        raise ValueError(f"expected time_step in 1..{model.time_steps}, got {time_step}")
     z = sampling.noise(key, count, model.time_steps, model.latent_size).copy()
-    z[step - 1] = z[step - 1, :1]
+    z[time_step - 1] = z[time_step - 1, :1]
     return sampling.decode(model, variables, z, batch_size)
 
 

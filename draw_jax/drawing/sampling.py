@@ -7,11 +7,17 @@ count and the batch size. Results are NumPy arrays; batches bound what the devic
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+
+from draw_jax.model import likelihood
+from draw_jax.model.draw import Draw, Output, Trace
+from draw_jax.model.task import Variables
+from draw_jax.system import devices
 
 BATCH_SIZE = 100
 # A second stream of the same key, so that pixels drawn from D owe nothing to the noise of z.
@@ -49,7 +55,7 @@ def _noise(key: jax.Array, index: jax.Array, time_steps: int, latent_size: int) 
     return jax.vmap(draw, out_axes=1)(index)
 
 
-def decode(model: Any, variables: Any, z: np.ndarray, batch_size: int = BATCH_SIZE) -> Any:
+def decode(model: Draw, variables: Variables, z: np.ndarray, batch_size: int = BATCH_SIZE) -> Trace:
     """Returns the trace of drawing from given latents, eqs 14 and 15, in NumPy arrays.
 
     Args:
@@ -71,14 +77,14 @@ def decode(model: Any, variables: Any, z: np.ndarray, batch_size: int = BATCH_SI
 
 
 def generate(
-    model: Any,
-    variables: Any,
+    model: Draw,
+    variables: Variables,
     key: jax.Array,
     count: int,
     time_steps: int | None = None,
     temperature: float = 1.0,
     batch_size: int = BATCH_SIZE,
-) -> Any:
+) -> Trace:
     """Returns the trace of `count` images drawn from the model, eqs 13-15.
 
     Args:
@@ -92,7 +98,7 @@ def generate(
 
     Returns:
         The model's trace: canvases [T, B, H, W, C] (logits), write_windows [T, B] or None. The
-        images' means are `mean_images(trace.canvases[-1])`.
+        images' means are `mean_images(model, trace.canvases[-1])`.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -104,13 +110,13 @@ def generate(
 
 
 def reconstruct(
-    model: Any,
-    variables: Any,
+    model: Draw,
+    variables: Variables,
     images: np.ndarray,
     key: jax.Array,
     time_steps: int | None = None,
     batch_size: int = BATCH_SIZE,
-) -> Any:
+) -> Output:
     """Returns the output of inferring each image with one sample of z, eqs 1-12, with its trace.
 
     Args:
@@ -146,13 +152,13 @@ def reconstruct(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _generate(model: Any, variables: Any, z: jax.Array) -> Any:
-    return model.apply(variables, z, method="generate")
+def _generate(model: Draw, variables: Variables, z: jax.Array) -> Trace:
+    return cast(Trace, model.apply(variables, z, method="generate"))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _infer(model: Any, variables: Any, images: jax.Array, eps: jax.Array) -> Any:
-    return model.apply(variables, images, eps, trace=True)
+def _infer(model: Draw, variables: Variables, images: jax.Array, eps: jax.Array) -> Output:
+    return cast(Output, model.apply(variables, images, eps, trace=True))
 
 
 def _in_batches(run: Callable[[np.ndarray], Any], count: int, batch_size: int) -> Any:
@@ -163,11 +169,9 @@ def _in_batches(run: Callable[[np.ndarray], Any], count: int, batch_size: int) -
     """
     if batch_size < 1:
         raise ValueError(f"expected batch_size of at least 1, got {batch_size}")
-    batch_size = min(batch_size, count)
-    parts = []
-    for start in range(0, count, batch_size):
-        part = run(np.minimum(np.arange(start, start + batch_size), count - 1))
-        parts.append(jax.tree.map(np.asarray, part))
+    parts = [
+        jax.tree.map(np.asarray, run(indices)) for indices, _ in devices.batches(count, batch_size)
+    ]
 
     def join(*arrays: np.ndarray) -> np.ndarray:
         axis = min(1, arrays[0].ndim - 1)
@@ -177,57 +181,67 @@ def _in_batches(run: Callable[[np.ndarray], Any], count: int, batch_size: int) -
     return jax.tree.map(join, *parts)
 
 
-def _steps(model: Any, time_steps: int | None) -> int:
+def _steps(model: Draw, time_steps: int | None) -> int:
     return model.time_steps if time_steps is None else time_steps
 
 
-def mean_images(canvases: np.ndarray) -> np.ndarray:
-    """Returns the mean of D, sigma(canvas), in [0, 1]; [..., H, W, C] like the logits given."""
-    return 0.5 + 0.5 * np.tanh(0.5 * np.asarray(canvases, np.float32))
+def mean_images(model: Draw, canvases: ArrayLike) -> np.ndarray:
+    """Returns the mean of D for canvases [..., H, W, C k]: images [..., H, W, C] in [0, 1]."""
+    return np.asarray(_mean(model.likelihood, np.asarray(canvases, np.float32)))
 
 
-def error_images(images: np.ndarray, canvases: np.ndarray, first_canvas: np.ndarray) -> np.ndarray:
-    """Returns the error images that each step read, x - sigma(c_{t-1}), eq. 3.
+@functools.partial(jax.jit, static_argnums=0)
+def _mean(name: str, canvases: jax.Array) -> jax.Array:
+    return likelihood.named(name).mean(canvases)
+
+
+def error_images(
+    model: Draw, images: np.ndarray, canvases: ArrayLike, first_canvas: ArrayLike
+) -> np.ndarray:
+    """Returns the error images that each time step read, x less the mean of D given c_{t-1}, eq. 3.
 
     Args:
+        model: a `Draw`.
         images: x [B, H, W, C] in [0, 1].
-        canvases: c_1..c_T [T, B, H, W, C], logits.
-        first_canvas: c_0 [H, W, C], logits (in `Draw`: `params["cell"]["canvas_0"]`).
+        canvases: c_1..c_T [T, B, H, W, C k].
+        first_canvas: c_0 [H, W, C k] (in `Draw`: `params["cell"]["canvas_0"]`).
 
     Returns:
         [T, B, H, W, C] in [-1, 1].
     """
+    canvases = np.asarray(canvases)
     first = np.broadcast_to(first_canvas, canvases.shape[1:])[None]
-    return images - mean_images(np.concatenate([first, canvases[:-1]]))
+    return images - mean_images(model, np.concatenate([first, canvases[:-1]]))
 
 
-def draw_images(key: jax.Array, canvases_T: np.ndarray) -> np.ndarray:
-    """Returns binary images drawn from D(X given c_T), eq. 16, image i's from its own key.
+def draw_images(model: Draw, key: jax.Array, last_canvases: ArrayLike) -> np.ndarray:
+    """Returns images drawn from D(X given c_T), eq. 16, image i's from its own key.
 
     The key may be the one that drew z: the two streams are independent.
 
     Args:
+        model: a `Draw`.
         key: a JAX random key.
-        canvases_T: final canvases [B, H, W, C], logits.
+        last_canvases: c_T [B, H, W, C k].
 
     Returns:
-        float32 [B, H, W, C] of 0 and 1.
+        float32 [B, H, W, C]; of a Bernoulli only 0 and 1.
 
     Raises:
-        ValueError: if the canvases are not [B, H, W, C].
+        ValueError: if the canvases are not [B, H, W, C k].
     """
-    canvases = np.asarray(canvases_T, np.float32)
+    canvases = np.asarray(last_canvases, np.float32)
     if canvases.ndim != 4 or 0 in canvases.shape:
         raise ValueError(
             f"expected the final canvases [B, H, W, C], got {list(canvases.shape)}; "
             "of a trace take canvases[-1]"
         )
-    return np.asarray(_draw(jax.random.fold_in(key, _PIXELS), canvases))
+    return np.asarray(_draw(model.likelihood, jax.random.fold_in(key, _PIXELS), canvases))
 
 
-@jax.jit
-def _draw(key: jax.Array, canvases: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnums=0)
+def _draw(name: str, key: jax.Array, canvases: jax.Array) -> jax.Array:
     def draw(i: jax.Array, canvas: jax.Array) -> jax.Array:
-        return jax.random.bernoulli(jax.random.fold_in(key, i), jax.nn.sigmoid(canvas))
+        return likelihood.named(name).sample(jax.random.fold_in(key, i), canvas)
 
-    return jax.vmap(draw)(jnp.arange(len(canvases)), canvases).astype(jnp.float32)
+    return jax.vmap(draw)(jnp.arange(len(canvases)), canvases)

@@ -5,16 +5,17 @@ the seed and the number of samples, and on nothing else but the order of float32
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from draw_jax.model import attention, losses
+from draw_jax.data.splits import Split
+from draw_jax.evaluation import importance
+from draw_jax.model.task import Task, Terms, Variables
+from draw_jax.system import devices
 
 Prepare = Callable[[jax.Array, jax.Array], jax.Array]  # (uint8 [H, W, C], key) -> [H, W, C]
 
@@ -24,21 +25,21 @@ class Interrupted(Exception):
 
 
 def evaluate(
-    model: Any,
-    variables: Any,
-    images: np.ndarray,
+    task: Task,
+    variables: Variables,
+    split: Split,
     prepare: Prepare,
     key: jax.Array,
     batch_size: int = 200,
     importance_samples: int = 0,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Returns the mean loss over a split, eqs 9-12, with what tells whether attention is alive.
+    """Returns the means over a split of the loss's terms and of what tells whether a model is sound.
 
     Args:
-        model: a Draw.
+        task: of the model.
         variables: {"params": ...}.
-        images: the split, uint8 [N, H, W, C].
+        split: of N images, N >= 1.
         prepare: makes one image the model's input, with the image's own key for binarising.
         key: of the noise; image i draws from `fold_in(key, i)`.
         batch_size: images at a time, made a multiple of the number of devices.
@@ -46,111 +47,54 @@ def evaluate(
         on_batch: called with the number of images done; may raise to stop the pass.
 
     Returns:
-        `images`; `nll`, `kl`, `elbo_loss` (one sample of z per image) and, with K > 0,
-        `importance_weighted_nll` (an upper bound of -log p(x) that tightens with K), in nats, each
-        the mean over images beside its standard error `..._se`; `kl_per_step` [T]; and, per
+        `images`; the terms of the loss and their totals, each the mean over images beside its
+        standard error `..._se`: of DRAW `nll`, `kl`, `elbo_loss` (eqs 9-12, one sample of z per
+        image) and, with K > 0, `importance_weighted_nll` (an upper bound of -log p(x) that tightens
+        with K), in nats; then the task's other evaluation terms: of DRAW `kl_per_step` [T] and, per
         attention window (`read_`, `write_`), mean `sigma` and `delta` in pixels, mean `gamma` and
         the share `off_image`.
+
+    Raises:
+        ValueError: if the split is empty, or importance samples are asked of a model without z.
     """
-    if len(images) == 0:
-        raise ValueError("expected images [N, H, W, C] with N >= 1, got none")
-    columns: dict[str, list[np.ndarray]] = {}
-    indices = np.arange(len(images))
-    sharding = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
-    for batch in _batches(indices, batch_size):
-        inputs = jax.device_put((images[batch.padded], batch.padded), sharding)
-        terms = _terms(model, prepare, variables, *inputs, key)
+    if len(split) == 0:
+        raise ValueError("expected a split of at least one image, got none")
+    if importance_samples and task.log_weight is None:
+        raise ValueError("expected importance_samples 0: this model draws no z to weight")
+    losses: dict[str, list[np.ndarray]] = {}
+    others: dict[str, list[np.ndarray]] = {}
+    sharded = devices.placement().sharded
+    for indices, count in devices.batches(len(split), batch_size, jax.device_count()):
+        batch = split.batch(indices)
+        inputs = jax.device_put((batch.images, batch.labels, indices), sharded)
+        terms, told = _terms(task, prepare, variables, *inputs, key)
         if importance_samples:
-            weights = [
-                _log_weight(model, prepare, variables, *inputs, key, k)
-                for k in range(importance_samples)
-            ]
-            log_sum = functools.reduce(jnp.logaddexp, weights)
-            terms["importance_weighted_nll"] = np.log(importance_samples) - log_sum
-        for name, column in multihost_utils.process_allgather(terms, tiled=True).items():
-            columns.setdefault(name, []).append(column[: batch.size].astype(np.float64))
-        on_batch(int(batch.padded[0]) + batch.size)
-    merged = {name: np.concatenate(parts) for name, parts in columns.items()}
-    kl_per_step = merged.pop("kl_per_step").mean(axis=0)
-    result: dict[str, Any] = {"images": len(images)}
-    for name, column in merged.items():
-        result[name] = float(column.mean())
-        if not name.startswith(("read_", "write_")):
-            error = column.std(ddof=1) / np.sqrt(len(column)) if len(column) > 1 else 0.0
-            result[f"{name}_se"] = float(error)
-    return result | {"kl_per_step": [float(kl) for kl in kl_per_step]}
-
-
-class _Batch:
-    """Indices of a batch, the last one repeated to fill it up; `size` of them count."""
-
-    def __init__(self, indices: np.ndarray, size: int):
-        self.size = len(indices)
-        self.padded = np.concatenate([indices, np.repeat(indices[-1:], size - len(indices))])
-
-
-def _batches(indices: np.ndarray, batch_size: int) -> Iterator[_Batch]:
-    devices = jax.device_count()
-    size = -(-min(batch_size, len(indices)) // devices) * devices
-    for start in range(0, len(indices), size):
-        yield _Batch(indices[start : start + size], size)
-
-
-def _inputs(
-    model: Any, prepare: Prepare, images: jax.Array, indices: jax.Array, key: jax.Array, k: int
-) -> tuple[jax.Array, jax.Array]:
-    """Returns x [B, H, W, C] and sample k of eps [T, B, Z], each image's from its own key."""
-
-    def one(image: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x_key, eps_key = jax.random.split(jax.random.fold_in(key, index))
-        shape = (model.time_steps, model.latent_size)
-        eps = jax.random.normal(jax.random.fold_in(eps_key, k), shape)
-        return prepare(image, x_key), eps
-
-    x, eps = jax.vmap(one)(images, indices)
-    return x, eps.swapaxes(0, 1)
+            terms["importance_weighted_nll"] = importance.weighted_nll(
+                task, prepare, variables, inputs[0], inputs[2], key, importance_samples
+            )
+        for columns, found in ((losses, terms), (others, told)):
+            for name, column in multihost_utils.process_allgather(found, tiled=True).items():
+                columns.setdefault(name, []).append(column[:count].astype(np.float64))
+        on_batch(int(indices[0]) + count)
+    result: dict[str, Any] = {"images": len(split)}
+    for name, parts in losses.items():
+        column = np.concatenate(parts)
+        error = column.std(ddof=1) / np.sqrt(len(column)) if len(column) > 1 else 0.0
+        result |= {name: float(column.mean()), f"{name}_se": float(error)}
+    return result | {k: np.concatenate(parts).mean(axis=0).tolist() for k, parts in others.items()}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _terms(
-    model: Any,
+    task: Task,
     prepare: Prepare,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
+    labels: jax.Array | None,
     indices: jax.Array,
     key: jax.Array,
-) -> dict[str, jax.Array]:
-    """Returns every image's terms, arrays [B] ([B, T] for kl_per_step)."""
-    x, eps = _inputs(model, prepare, images, indices, key, 0)
-    output = model.apply(variables, x, eps, trace=True)
-    kl = output.kl.sum(axis=0)
-    terms = {"nll": output.nll, "kl": kl, "elbo_loss": output.nll + kl}
-    terms["kl_per_step"] = output.kl.T
-    height, width, _ = model.image_shape
-    for name, windows, size in (
-        ("read", output.trace.read_windows, model.read_size),
-        ("write", output.trace.write_windows, model.write_size),
-    ):
-        if windows is not None:
-            off = attention.off_image(windows, size, height, width)
-            terms[f"{name}_sigma"] = jnp.sqrt(windows.sigma_sq).mean(axis=0)
-            terms[f"{name}_delta"] = windows.delta.mean(axis=0)
-            terms[f"{name}_gamma"] = windows.gamma.mean(axis=0)
-            terms[f"{name}_off_image"] = off.mean(axis=0)
-    return terms
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _log_weight(
-    model: Any,
-    prepare: Prepare,
-    variables: Any,
-    images: jax.Array,
-    indices: jax.Array,
-    key: jax.Array,
-    k: int,
-) -> jax.Array:
-    """Returns log p(x, z) - log q(z | x) of sample k, [B] nats."""
-    x, eps = _inputs(model, prepare, images, indices, key, k)
-    output = model.apply(variables, x, eps, trace=True)
-    return losses.importance_log_weight(output.nll, output.trace.mean, output.trace.log_std, eps)
+) -> tuple[Terms, Terms]:
+    """Returns every image's terms of the loss with their totals, [B], and its other terms."""
+    x, keys = importance.inputs(prepare, images, indices, key, 0)
+    terms, told = task.evaluation_terms(variables, x, labels, keys)
+    return task.with_totals(terms), told

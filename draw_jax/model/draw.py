@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from draw_jax.model import attention, losses
-from draw_jax.model.layers import LSTM, Linear, error_image
+from draw_jax.model import attention, likelihood, losses
+from draw_jax.model.layers import LSTM, Linear
 
 _FLOAT32 = jnp.float32
 
@@ -21,7 +21,7 @@ _FLOAT32 = jnp.float32
 class State(NamedTuple):
     """What one time step hands to the next; B examples."""
 
-    canvas: jax.Array  # c_t [B, H, W, C], logits
+    canvas: jax.Array  # c_t [B, H, W, C k], logits of a Bernoulli (k = 1)
     h_enc: jax.Array  # [B, enc_size]
     cell_enc: jax.Array  # [B, enc_size]
     h_dec: jax.Array  # [B, dec_size]
@@ -30,13 +30,13 @@ class State(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Every step of an unroll, T steps of B examples; None where a part takes no part."""
+    """Every time step of an unroll: T steps of B examples. Generation has no reads, mean, log_std."""
 
-    canvases: jax.Array  # c_1..c_T [T, B, H, W, C], logits
-    read_windows: attention.Window | None  # arrays [T, B]; None without attention or encoder
+    canvases: jax.Array  # c_1..c_T [T, B, H, W, C k], logits of a Bernoulli (k = 1)
+    read_windows: attention.Window | None  # arrays [T, B]; None without attention
     write_windows: attention.Window | None  # arrays [T, B]; None without attention
-    mean: jax.Array | None  # of the posterior [T, B, Z]; None in generation
-    log_std: jax.Array | None  # of the posterior [T, B, Z]; None in generation
+    mean: jax.Array | None  # of the posterior [T, B, Z]
+    log_std: jax.Array | None  # of the posterior [T, B, Z]
 
 
 class Output(NamedTuple):
@@ -62,12 +62,13 @@ class DrawCell(nn.Module):
     write_sigma: float
     canvas_bias: float
     dtype: str
+    likelihood: str
 
     def setup(self) -> None:
         """Makes the learned initial state, both LSTMs and the linear maps."""
         zeros = nn.initializers.zeros_init()
         self.canvas_0 = self.param(
-            "canvas_0", nn.initializers.constant(self.canvas_bias), self.image_shape, _FLOAT32
+            "canvas_0", nn.initializers.constant(self.canvas_bias), self.canvas_shape, _FLOAT32
         )
         self.h_enc_0 = self.param("h_enc_0", zeros, (self.enc_size,), _FLOAT32)
         self.cell_enc_0 = self.param("cell_enc_0", zeros, (self.enc_size,), _FLOAT32)
@@ -78,7 +79,7 @@ class DrawCell(nn.Module):
         self.posterior = Linear(2 * self.latent_size, self.dtype)
         # Everything that is linear in h_dec is one product: what to write (eq. 18 or 28), where
         # to write it and where to read next (eq. 21 twice).
-        height, width, channels = self.image_shape
+        height, width, channels = self.canvas_shape
         patch = (self.write_size or height) * (self.write_size or width) * channels
         bias = np.concatenate(
             [
@@ -94,6 +95,12 @@ class DrawCell(nn.Module):
             "float32" if self.read_size or self.write_size else self.dtype,
             lambda key, shape, dtype: jnp.asarray(bias, dtype),
         )
+
+    @property
+    def canvas_shape(self) -> tuple[int, int, int]:
+        """Returns (H, W, C k), with the k canvas channels of the likelihood."""
+        height, width, channels = self.image_shape
+        return height, width, channels * likelihood.named(self.likelihood).canvas_channels
 
     def initial_state(self, batch_size: int) -> State:
         """Returns the learned state before the first step, the same for all examples."""
@@ -122,7 +129,7 @@ class DrawCell(nn.Module):
             x: [B, H, W, C], in [0, 1].
             eps: standard normal noise of this step, [B, Z].
         """
-        x_err = error_image(x, state.canvas)  # eq. 3
+        x_err = likelihood.named(self.likelihood).error_image(x, state.canvas)  # eq. 3
         r, read_window = self._read(x, x_err, state.read_raw)  # eq. 4
         h_enc, cell_enc = self.encoder([r, state.h_dec], state.h_enc, state.cell_enc)  # eq. 5
         mean, log_std = jnp.split(self.posterior(h_enc), 2, axis=-1)  # eqs 1, 2
@@ -164,8 +171,8 @@ class DrawCell(nn.Module):
         return jnp.concatenate([x.reshape(len(x), -1), x_err.reshape(len(x), -1)], -1), window
 
     def _write(self, patch: jax.Array, raw: jax.Array) -> tuple[jax.Array, attention.Window | None]:
-        """Returns what to add to the canvas, [B, H, W, C], and its window, eq. 29 or 18."""
-        height, width, channels = self.image_shape
+        """Returns what to add to the canvas, [B, H, W, C k], and its window, eq. 29 or 18."""
+        height, width, channels = self.canvas_shape
         if not self.write_size:
             return patch.reshape(-1, height, width, channels), None
         window = attention.window(raw, self.write_size, height, width)
@@ -194,6 +201,7 @@ class Draw(nn.Module):
     canvas_bias: float = 0.0  # first value of the learned c_0; the data mean's logit is a good one
     dtype: str = "float32"  # of the products' operands; float32 or bfloat16
     unroll: int = 1  # time steps in one pass of the compiled loop: speed only
+    likelihood: str = "bernoulli"  # D(X given c_T); see model/likelihood.py
 
     def __post_init__(self) -> None:
         """Checks the fields; lists, as JSON gives them, become tuples."""
@@ -244,7 +252,8 @@ class Draw(nn.Module):
             unroll=self.unroll,
         )
         state, (kl, steps) = unroll(self.cell, self.cell.initial_state(len(x)), x, eps)
-        return Output(losses.bernoulli_nll(state.canvas, x), kl, steps)  # eq. 9
+        nll = likelihood.named(self.likelihood).nll(state.canvas, x)  # eq. 9
+        return Output(nll, kl, steps)
 
     def generate(self, z: jax.Array) -> Trace:
         """Returns the trace of drawing from given latents; the encoder takes no part, eqs 13-16.
@@ -253,7 +262,7 @@ class Draw(nn.Module):
             z: [T, B, Z], standard normal for samples of the model; its first axis sets T.
 
         Returns:
-            Trace without the read. The mean of D is sigma(canvases[-1]).
+            Trace without the read. The mean of D is the likelihood's mean of canvases[-1].
 
         Raises:
             ValueError: if z's shape does not fit the model.
@@ -302,5 +311,6 @@ def _check_fields(draw: Draw) -> None:
     for name in ("read_delta", "read_sigma", "write_delta", "write_sigma"):
         if not getattr(draw, name) > 0:
             raise ValueError(f"expected {name} > 0, got {getattr(draw, name)}")
+    likelihood.named(draw.likelihood)
     if draw.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"expected dtype float32 or bfloat16, got {draw.dtype!r}")

@@ -9,9 +9,7 @@ import json
 import os
 import shutil
 import warnings
-import zipfile
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,8 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from draw_jax.model import build
+from draw_jax.model.task import Model, Variables
+from draw_jax.runs import directory, export
 from draw_jax.runs.leaves import CheckpointError, Leaves, digest, flatten, reason, unflatten
 
 
@@ -137,88 +137,46 @@ class Checkpoints:
             ) from error
 
 
-def load(run: str | os.PathLike[str], step: int | None = None) -> tuple[ConfigDict, Any, Any]:
+def load(
+    run: str | os.PathLike[str], step: int | None = None
+) -> tuple[ConfigDict, Model, Variables]:
     """Returns (config, model, variables) of a run or of shipped weights, ready for use.
 
-    The averaged weights are taken where the run keeps them; no optimiser state is read.
+    The EMA of the weights is taken where the run keeps it; no optimiser state is read.
 
     Args:
         run: a run directory, else the name of shipped weights.
-        step: which checkpoint; None = the best on validation, else the newest.
+        step: which checkpoint of a run; None = the best on validation, else the newest.
 
     Returns:
         The configuration (locked), the model that it builds, and {"params": ...}.
 
     Raises:
+        ValueError: if a step is asked of shipped weights, which have no checkpoints.
         CheckpointError: if there is no such run, checkpoint or shipped weights, if the checkpoint
             is damaged, or if it does not fit the run's configuration.
     """
     path = Path(run)
-    shipped = resources.files("draw_jax") / "pretrained" / str(run)
     if (path / "config.json").is_file():
-        config = read_config(path)
+        config = directory.read_config(path)
         leaves = _load_run(path, step)
-    elif len(path.parts) == 1 and (shipped / "config.json").is_file():
-        config = _parse_config((shipped / "config.json").read_text(), str(shipped))
-        try:
-            with (shipped / "weights.npz").open("rb") as file, np.load(file) as arrays:
-                leaves = {name: arrays[name].astype(np.float32) for name in arrays.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise CheckpointError(
-                f"the shipped weights {str(run)!r} are damaged: {error}"
-            ) from error
+    elif export.is_name(run):
+        if step is not None:
+            raise ValueError(
+                f"--checkpoint: the shipped weights {str(run)!r} hold one set of weights, "
+                f"no checkpoint {step}"
+            )
+        config, leaves = export.read(str(run))
     else:
         found = "a directory without config.json" if path.is_dir() else "no directory"
         raise CheckpointError(
             f"{str(run)!r} is {found} and no shipped weights; expected a run directory as "
-            f"train.py makes it, or one of: {', '.join(shipped_names()) or '(none shipped)'}"
+            f"train.py makes it, or one of: {', '.join(export.names()) or '(none shipped)'}"
         )
     model = build.build(config)
     template = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
     params = unflatten(leaves, template["params"], f"weights of {str(run)!r}")
     return config, model, {"params": params}
-
-
-def shipped_names() -> list[str]:
-    """Returns the names of the weights that come with the package."""
-    folder = resources.files("draw_jax") / "pretrained"
-    return sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
-
-
-def read_config(run: Path) -> ConfigDict:
-    """Returns the locked configuration of a run directory.
-
-    Raises:
-        CheckpointError: if `config.json` is missing or no JSON.
-    """
-    path = run / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{run} is no run directory: it has no config.json")
-    return _parse_config(path.read_text(), str(path))
-
-
-def write_config(run: Path, config: ConfigDict) -> None:
-    """Writes `config.json` whole or not at all."""
-    temporary = run / "config.json.tmp"
-    temporary.write_text(json.dumps(json.loads(config.to_json()), indent=2) + "\n")
-    temporary.replace(run / "config.json")
-
-
-def export(run: Path, target: Path, dtype: str = "float32") -> None:
-    """Writes the weights that `load(run)` gives, and the configuration, as shipped weights.
-
-    Args:
-        run: a run directory.
-        target: the folder to make, `draw_jax/pretrained/<name>` for the package.
-        dtype: of the stored arrays; float16 halves the size.
-    """
-    config, _, variables = load(run)
-    with config.unlocked():
-        config.data.data_dir = config.data.manual_dir = ""  # folders of this machine
-    target.mkdir(parents=True, exist_ok=True)
-    leaves: dict[str, Any] = {k: v.astype(dtype) for k, v in flatten(variables["params"]).items()}
-    np.savez_compressed(target / "weights.npz", **leaves)
-    write_config(target, config)
 
 
 def _load_run(run: Path, step: int | None) -> Leaves:
@@ -227,7 +185,7 @@ def _load_run(run: Path, step: int | None) -> Leaves:
         raise CheckpointError(f"{run} holds no checkpoint yet")
     _check_losses(directory)
     verbosity = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.ERROR)  # that read-only is read-only is no news
+    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax warns of every read-only opening
     manager = ocp.CheckpointManager(
         directory.resolve(),
         options=ocp.CheckpointManagerOptions(read_only=True, best_fn=_loss, best_mode="min"),
@@ -291,17 +249,6 @@ def _restore(manager: ocp.CheckpointManager, step: int, items: list[str]) -> dic
                     f"checkpoint {step} is damaged ({name}.{key} is not what was saved)"
                 )
     return leaves
-
-
-def _parse_config(text: str, source: str) -> ConfigDict:
-    try:
-        fields = json.loads(text)
-    except ValueError as error:
-        raise CheckpointError(f"{source} cannot be read: {error}") from error
-    groups = {"seed", "kind", "data", "model", "train"}
-    if not isinstance(fields, dict) or not groups <= set(fields):
-        raise CheckpointError(f"{source} is no configuration: expected {sorted(groups)}")
-    return ConfigDict(fields).lock()
 
 
 def _loss(metrics: dict[str, float]) -> float:

@@ -1,75 +1,99 @@
-"""The run directory: who may write into it, what may continue in it."""
+"""The run directory: who may write into it, and the configuration that it holds."""
 
 import contextlib
 import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
-from draw_jax.runs import checkpoint
+from draw_jax.runs import legacy
+from draw_jax.runs.leaves import CheckpointError
+from draw_jax.system import files
+from draw_jax.system.cli import UserError
 
-# Fields that may differ between a run and its continuation: where data lies, how often to look,
-# how the loop is compiled.
-_FREE_FIELDS = {
-    "model.unroll",
-    "data.data_dir",
-    "data.manual_dir",
-    "train.log_every",
-    "train.eval_every",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-}
+# What a run writes; also what a job's own output may be called.
+_OURS = {"config.json", "metrics.jsonl", "checkpoints", "samples", "tensorboard", "damaged"}
+_WELCOME = {".log", ".out", ".err", ".tmp", ".png"}
 
 
-class Refused(RuntimeError):
-    """A run directory that this configuration must not continue."""
+class RunConflictError(UserError):
+    """A run directory that this configuration must not continue, or that another process uses."""
 
 
 @contextlib.contextmanager
 def claim(run: Path) -> Iterator[None]:
-    """Holds the run directory, so that no second process writes into it."""
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("w") as lock:
+    """Holds the run directory, made if missing, so that no second process writes into it.
+
+    Raises:
+        RunConflictError: if another process holds it, or it holds files of something else.
+        OSError: if it cannot be made or written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((run / ".lock").open("w"))
+        except OSError as error:
+            cause = "it is a file" if run.is_file() else error.strerror or error
+            raise OSError(
+                f"cannot write the run directory {run} ({cause}); give another --workdir"
+            ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise Refused(
+            raise RunConflictError(
                 f"{run} is in use by another process; wait, or give another --workdir"
             ) from None
+        if not (run / "config.json").exists():
+            foreign = sorted(path.name for path in run.iterdir() if _is_foreign(path))
+            if foreign:
+                raise RunConflictError(
+                    f"{run} holds no run but other files ({', '.join(foreign[:3])}"
+                    f"{', ...' if len(foreign) > 3 else ''}); give another --workdir, or move them"
+                )
         yield
 
 
-def differing_fields(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
-    """Returns "field: theirs -> ours" for fields that make another run, [] to continue.
+def _is_foreign(path: Path) -> bool:
+    known = path.name in _OURS or path.suffix in _WELCOME or path.name.startswith(".")
+    return not known
 
-    Where data lies and how often to look may change; `train.num_steps` may grow.
+
+def has_begun(run: Path) -> bool:
+    """Returns whether a run directory holds checkpoints, sound or damaged, that could be lost."""
+    return any((run / "checkpoints").glob("[0-9]*")) or (run / "damaged").exists()
+
+
+def read_config(run: Path) -> ConfigDict:
+    """Returns the locked configuration of a run directory, with legacy values where it is older.
+
+    Raises:
+        CheckpointError: if `config.json` is missing or holds no configuration.
     """
-
-    def flat(value: Any, name: str = "") -> dict[str, Any]:
-        if not isinstance(value, dict):
-            return {name[1:]: value}
-        return {k: v for key in value for k, v in flat(value[key], f"{name}.{key}").items()}
-
-    new, old = (flat(json.loads(config.to_json())) for config in (ours, theirs))
-    names = [n for n in sorted(new | old) if new.get(n) != old.get(n) and n not in _FREE_FIELDS]
-    if "train.num_steps" in names and (new["train.num_steps"] > old.get("train.num_steps", 0)):
-        names.remove("train.num_steps")
-    return [f"config.{n}: {old.get(n, '(none)')} -> {new.get(n, '(none)')}" for n in names]
+    path = run / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{run} is no run directory: it has no config.json")
+    return parse_config(path.read_bytes(), str(path))
 
 
-def check_continues(config: ConfigDict, run: Path) -> None:
-    """Raises Refused if the run directory holds a run of another mathematics.
+def parse_config(data: bytes, source: str) -> ConfigDict:
+    """Returns the locked configuration in the bytes of a config.json; errors name the source.
 
-    One that ended before its first checkpoint holds nothing that could be lost.
+    Raises:
+        CheckpointError: if the bytes hold no configuration.
     """
-    begun = any((run / "checkpoints").glob("[0-9]*")) or (run / "damaged").exists()
-    if begun and (run / "config.json").exists():
-        fields = differing_fields(config, checkpoint.read_config(run))
-        if fields:
-            raise Refused(
-                f"{run} holds another run:\n  " + "\n  ".join(fields) + "\n"
-                "give another --workdir, or the run's own values to continue it"
-            )
+    try:
+        fields = json.loads(data)
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise CheckpointError(f"{source} cannot be read: {error}") from error
+    groups = {"seed", "kind", "data", "model", "train"}
+    if not isinstance(fields, dict) or not groups <= set(fields):
+        raise CheckpointError(f"{source} is no configuration: expected {sorted(groups)}")
+    return ConfigDict(legacy.filled(fields)).lock()
+
+
+def write_config(run: Path, config: ConfigDict) -> None:
+    """Writes `config.json` whole or not at all."""
+    text = json.dumps(json.loads(config.to_json()), indent=2) + "\n"
+    files.write_whole(run / "config.json", lambda file: file.write(text.encode()))

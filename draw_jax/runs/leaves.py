@@ -6,10 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from draw_jax.system.cli import UserError
+
 Leaves = dict[str, np.ndarray]  # a tree as {"path.to.leaf": array}
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
     """A checkpoint that is missing, damaged or of another model; the message says what to do."""
 
 

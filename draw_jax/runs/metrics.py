@@ -1,14 +1,17 @@
-"""What a run says: metrics.jsonl for programs, a progress line for people."""
+"""What a run says: metrics.jsonl for programs, TensorBoard and progress for people."""
 
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
+
+from draw_jax.system import files
 
 
 class MetricsFile:
@@ -33,10 +36,8 @@ class MetricsFile:
         """Drops what was written after a step, as a resumed run is going to write it again."""
         if not self._path.exists():
             return
-        kept = [row for row in self.rows() if row["step"] <= step]
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        temporary.replace(self._path)
+        kept = "".join(json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step)
+        files.write_whole(self._path, lambda file: file.write(kept.encode()))
 
     def write(self, row: dict[str, Any]) -> None:
         """Appends one line."""
@@ -79,34 +80,47 @@ class Progress:
     Args:
         total: updates of the whole run.
         done: updates done already.
+        columns: the metrics to show, the first as "loss".
         silent: print nothing (all processes but one).
     """
 
-    def __init__(self, total: int, done: int, silent: bool = False):
-        self._total, self._start, self._began = total, done, time.monotonic()
-        self._silent = silent
+    def __init__(self, total: int, done: int, columns: Sequence[str], silent: bool = False):
+        self._total, self._silent = total, silent
+        self._labels = {name: name for name in columns}
+        self._labels |= {columns[0]: "loss", "images_per_second": "images/s"}
+        self._first: tuple[int, float] | None = None  # the first update done, and when
         self._bar = None
-        if sys.stderr.isatty() and not silent:
+        if silent or done >= total:
+            return
+        if sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True)
+            self._bar.set_description("compiling")
+        else:
+            print("compiling the first update", flush=True)
 
     def advance(self, step: int) -> None:
-        """Moves the bar to a step."""
+        """Moves the bar to a step; the first update, which compiles, is left out of its times."""
+        if self._first is None:
+            self._first = step, time.monotonic()
+            if self._bar is not None:
+                self._bar.unpause()
+                self._bar.set_description("")
+                self._bar.initial = step
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
 
     def show(self, row: dict[str, Any]) -> None:
         """Shows one row of metrics."""
-        names = {"elbo_loss": "loss", "nll": "nll", "kl": "kl", "images_per_second": "images/s"}
-        shown = {label: f"{row[name]:.1f}" for name, label in names.items() if name in row}
+        shown = {self._labels[n]: f"{row[n]:.1f}" for n in self._labels if n in row}
         if self._bar is not None and row["split"] == "train":
             self._bar.set_postfix(shown)
         elif not self._silent:
-            step, done = row["step"], row["step"] - self._start
             text = "  ".join(f"{label} {value}" for label, value in shown.items())
-            if row["split"] == "train" and done > 0:
-                seconds = (time.monotonic() - self._began) / done * (self._total - step)
-                text += f"  eta {duration(seconds)}"
-            self.say(f"step {step}/{self._total}  {row['split']}  {text}")
+            if row["split"] == "train" and self._first and row["step"] > self._first[0]:
+                first, began = self._first
+                seconds = (time.monotonic() - began) / (row["step"] - first)
+                text += f"  eta {duration(seconds * (self._total - row['step']))}"
+            self.say(f"step {row['step']}/{self._total}  {row['split']}  {text}")
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""
@@ -121,6 +135,71 @@ class Progress:
         """Leaves the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
+
+
+class RunLog:
+    """All that a run says: metrics.jsonl, TensorBoard and progress. One process of a job writes.
+
+    Args:
+        run: the run directory.
+        start: updates done; lines written after them, by a run cut off, are dropped.
+        total: updates of the whole run.
+        columns: the metrics that progress shows, the first as "loss".
+        silent: of a process that neither writes nor prints.
+    """
+
+    def __init__(self, run: Path, start: int, total: int, columns: Sequence[str], silent: bool):
+        self._run, self._start, self._silent = run, start, silent
+        self._file = MetricsFile(run / "metrics.jsonl")
+        self._board: TensorBoard | None = None
+        self._total, self._columns = total, columns
+        self._progress: Progress | None = None
+        self.written = False  # whether anything was
+        if not silent:
+            self._file.cut_back(start)
+
+    def start(self) -> None:
+        """Begins to show progress, before the first update."""
+        self._progress = Progress(self._total, self._start, self._columns, self._silent)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Writes and shows one row of metrics."""
+        self.written = True
+        if not self._silent:
+            self._file.write(row)
+            self._tensorboard().write(row)
+        if self._progress:
+            self._progress.show(row)
+
+    def picture(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Writes a picture, uint8 [h, w, 3], for TensorBoard."""
+        if not self._silent:
+            self._tensorboard().image(name, picture, step)
+
+    def _tensorboard(self) -> TensorBoard:
+        if self._board is None:  # a run that is finished already writes none
+            self._board = TensorBoard(self._run / "tensorboard", self._start)
+        return self._board
+
+    def advance(self, step: int) -> None:
+        """Tells progress that an update is done."""
+        if self._progress:
+            self._progress.advance(step)
+
+    def say(self, text: str) -> None:
+        """Prints a line."""
+        if self._progress:
+            self._progress.say(text)
+        elif not self._silent:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        """Writes what is left and ends progress."""
+        if self._progress:
+            self._progress.close()
+        if self._board:
+            self._board.close()
 
 
 def duration(seconds: float) -> str:

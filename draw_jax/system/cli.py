@@ -1,50 +1,75 @@
 """From a command line to values, every mistake one line and an exit code."""
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from draw_jax import __version__, configs
 
 ERROR, BAD_FLAGS = 1, 2
+MAX_SEED = 2**32 - 1  # JAX's keys drop the bits above
+_HELP = {"-h", "--h", "-help", "--help", "--helpshort", "--helpfull"}
 
 
-def run(main: Callable[[], int], argv: Sequence[str], expected: tuple[type[Exception], ...]) -> int:
+class UserError(RuntimeError):
+    """What went wrong, in words for the user; the program tells it and ends with exit code 1."""
+
+
+def run(
+    main: Callable[[], int],
+    argv: Sequence[str],
+    expected: tuple[type[Exception], ...] = (),
+    flag_values: flags.FlagValues = flags.FLAGS,
+) -> int:
     """Parses the flags, calls main and returns the process's exit code.
 
     Args:
         main: does the work; returns an exit code. A ValueError it raises is about the flags.
         argv: the command line, program name first.
-        expected: what main may raise besides, as errors to tell rather than defects.
+        expected: what main may raise besides UserError and OSError, as errors to tell rather than
+            defects.
+        flag_values: where the flags are defined.
 
     Returns:
         main's code, 2 for bad flags or configuration, 1 for an expected error.
     """
+    argv = _with_paths(argv)
+    sys.argv = list(argv)  # where ml_collections looks for a configuration's fields
     # What these would print comes up as an exception, too.
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _tell_unraisable
-    app.define_help_flags()
+    if _HELP & set(argv[1:]):
+        print(_help(main, argv[0], flag_values))
+        return 0
+    if "--version" in argv[1:]:
+        print(f"draw_jax {__version__}")
+        return 0
     try:
-        rest = flags.FLAGS(list(argv))
+        flag_values.unparse_flags()
+        rest = flag_values(list(argv))
         if len(rest) > 1:
             raise flags.Error(f"unexpected argument {rest[1]!r}; flags are written --name=value")
-        config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
+        config = flag_values["config"].value if "config" in flag_values else None
         # A file that could not be read comes up at the first use.
         if config is not None and config.get("kind") is None:
             raise ValueError("no field `kind`: start from a copy of one of configs/")
-    except SystemExit:  # --help
-        return 0
+    except SystemExit as error:
+        return _say(
+            ValueError(f"it ends the program (sys.exit({error.code}))"), BAD_FLAGS, _file(argv)
+        )
     except flags.Error as error:
         return _say(error, BAD_FLAGS)
     except Exception as error:  # noqa: BLE001  (a configuration file may raise anything)
-        file = next((a for a in argv[1:] if a.startswith("--config=")), "--config")
-        cause = error.__cause__  # of ml_collections, which says more
-        return _say(cause if isinstance(cause, Exception) else error, BAD_FLAGS, f"{file}: ")
-    told: tuple[type[Exception], ...] = (*expected, OSError)
+        return _say(_cause(error), BAD_FLAGS, _file(argv))
+    told: tuple[type[Exception], ...] = (UserError, OSError, *expected)
     try:
         return main()
     except ValueError as error:
@@ -55,29 +80,10 @@ def run(main: Callable[[], int], argv: Sequence[str], expected: tuple[type[Excep
         return _say(error, ERROR)
 
 
-def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Leaves out what Orbax's other reads and writes find once one of them has failed."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(unraisable)
-
-
-def _raised_here(error: Exception, script: str) -> bool:
-    """Returns whether our own code raised an error, in words meant for a user."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    file = Path(frame.f_code.co_filename).resolve()
-    return file.is_relative_to(Path(__file__).resolve().parents[1]) or file == Path(script).resolve()
-
-
-def _say(error: Exception, code: int, prefix: str = "") -> int:
-    while error.args and isinstance(error.args[0], Exception):  # ml_collections nests them
-        error = error.args[0]
-    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-    if code == BAD_FLAGS:  # one line, also where ml_collections hands on a traceback
-        if "Traceback" in text:
-            text = text.split("Traceback")[0] + text.splitlines()[-1]
-        text = " ".join(text.split())
-    print(f"error: {prefix}{text or type(error).__name__}", file=sys.stderr)
-    return code
+def check_seed(name: str, seed: int) -> None:
+    """Raises ValueError unless a seed, called `name` in the message, is 0 to 2^32 - 1."""
+    if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"{name}: expected 0 to {MAX_SEED} (2^32 - 1), got {seed!r}")
 
 
 def which_run(workdir: str, pretrained: str) -> str:
@@ -91,3 +97,83 @@ def which_run(workdir: str, pretrained: str) -> str:
     if workdir and not Path(workdir).is_dir():
         raise ValueError(f"--workdir: {workdir!r} is no directory")
     return str(Path(workdir).resolve()) if workdir else pretrained
+
+
+def config_name(flag_values: flags.FlagValues) -> str:
+    """Returns the name of the configuration that --config gives, without folder and suffix."""
+    return Path(config_flags.get_config_filename(flag_values["config"])).stem
+
+
+def check_writable(flag: str, file: str) -> None:
+    """Raises ValueError naming the flag, before any work, if a file could not be written there."""
+    path = Path(file)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"--{flag}={file}: expected a file in a folder that is there")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError(f"--{flag}={file}: that cannot be written")
+
+
+def _with_paths(argv: Sequence[str]) -> list[str]:
+    """Returns the command line with a configuration's bare name, --config=mnist, as its file."""
+    result = list(argv)
+    for k, word in enumerate(result):
+        flag, equals, name = word.partition("=")
+        if flag not in ("--config", "-config"):
+            continue
+        if not equals and k + 1 < len(result):
+            k, flag, name = k + 1, "", result[k + 1]
+        if name in configs.names():
+            result[k] = (
+                f"{flag}={configs.FOLDER / name}.py" if flag else f"{configs.FOLDER / name}.py"
+            )
+    return result
+
+
+def _help(main: Callable[[], int], program: str, flag_values: flags.FlagValues) -> str:
+    """Returns what --help prints: the module's docstring and its flags with their defaults."""
+    module = sys.modules[main.__module__]
+    name = program if main.__module__ == "__main__" else main.__module__
+    lines = [(module.__doc__ or "").strip(), "", "Flags:"]
+    for flag in flag_values.get_key_flags_for_module(name):
+        default = "" if flag.default in (None, "") else f" (default: {flag.default_as_str})"
+        lines.append(f"  --{flag.name}: {flag.help}{default}")
+    return "\n".join([*lines, "  --version: print the version", "  --help, -h: print this"])
+
+
+def _file(argv: Sequence[str]) -> str:
+    return next((f"{a}: " for a in argv[1:] if a.startswith("--config=")), "--config: ")
+
+
+def _cause(error: Exception) -> Exception:
+    """Returns the exception behind one of ml_collections, which says more."""
+    return error.__cause__ if isinstance(error.__cause__, Exception) else error
+
+
+def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Leaves out what Orbax's other reads and writes find once one of them has failed."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
+def _raised_here(error: Exception, script: str) -> bool:
+    """Returns whether our own code raised an error, in words meant for a user."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    file = Path(frame.f_code.co_filename).resolve()
+    return (
+        file.is_relative_to(Path(__file__).resolve().parents[1]) or file == Path(script).resolve()
+    )
+
+
+def _say(error: Exception, code: int, prefix: str = "") -> int:
+    while error.args and isinstance(error.args[0], Exception):  # ml_collections nests them
+        error = error.args[0]
+    if isinstance(error, FileNotFoundError) and prefix.startswith("--config"):
+        text = f"no such file, and no configuration of draw_jax: {', '.join(configs.names())}"
+    else:
+        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    if code == BAD_FLAGS:  # one line, also where ml_collections hands on a traceback
+        if "Traceback" in text:
+            text = text.split("Traceback")[0] + text.splitlines()[-1]
+        text = " ".join(text.split())
+    print(f"error: {prefix}{text or type(error).__name__}", file=sys.stderr)
+    return code

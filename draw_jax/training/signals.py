@@ -9,22 +9,21 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 
 from draw_jax.evaluation import passes
 
 
 class Stop:
-    """Whether to stop at the next step."""
+    """Whether a signal has asked this process, or another of the same job, to stop."""
 
     def __init__(self) -> None:
         self.signalled = False
 
-    def requested(self, step: int, train: ConfigDict) -> bool:
+    def requested(self, step: int, log_every: int) -> bool:
         """Returns the processes' common answer; several of them agree at every log_every."""
         if jax.process_count() == 1:
             return self.signalled
-        if step % train.log_every:
+        if step % log_every:
             return False
         return bool(multihost_utils.process_allgather(np.array(self.signalled)).any())
 
@@ -49,7 +48,10 @@ def stop_signals() -> Iterator[Stop]:
         with contextlib.suppress(OSError):  # the terminal may be gone
             os.write(1, text.encode())  # print is not reentrant, and this may interrupt one
 
-    previous = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous: dict[int, Any] = {}
+    with contextlib.suppress(ValueError):  # a thread other than the main one gets no signals
+        previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield stop
     finally:

@@ -9,15 +9,23 @@ import optax
 from ml_collections import ConfigDict
 
 from draw_jax.data import splits
+from draw_jax.data.splits import Batch
 from draw_jax.model import build
+from draw_jax.model.task import Model, Task
+from draw_jax.system import devices
+
+Metrics = dict[str, jax.Array]
 
 
 class TrainState(NamedTuple):
     """All that changes from update to update."""
 
     params: Any
-    average: Any  # moving average of params, the weights for use; None = not kept
+    average: Any  # EMA of params, the weights for use; None = not kept
     opt_state: optax.OptState
+
+
+Update = Callable[[TrainState, Any, Batch], tuple[TrainState, Metrics]]
 
 
 def make_optimizer(train: ConfigDict) -> optax.GradientTransformation:
@@ -41,46 +49,35 @@ def learning_rate(train: ConfigDict) -> optax.Schedule:
     return optax.join_schedules([warmup, after], [train.warmup_steps])
 
 
-def initial_state(model: Any, key: jax.Array, train: ConfigDict) -> TrainState:
+def initial_state(model: Model, key: jax.Array, train: ConfigDict) -> TrainState:
     """Returns the state before the first update."""
     params = jax.jit(build.initial_variables, static_argnums=0)(model, key)["params"]
     average = jax.tree.map(jnp.copy, params) if train.average_decay else None
     return TrainState(params, average, make_optimizer(train).init(params))
 
 
-def loss_terms(model: Any, params: Any, x: jax.Array, eps: jax.Array) -> dict[str, jax.Array]:
-    """Returns the batch means of eq. 9, eq. 10 and their sum, eq. 12, in nats per image.
-
-    Args:
-        model: a Draw.
-        params: its parameters.
-        x: [B, H, W, C], in [0, 1].
-        eps: [T, B, Z].
-    """
-    output = model.apply({"params": params}, x, eps)
-    nll, kl = output.nll.mean(), output.kl.sum(axis=0).mean()
-    return {"nll": nll, "kl": kl, "elbo_loss": nll + kl}
-
-
-def make_update(model: Any, config: ConfigDict, key: jax.Array) -> Callable[..., Any]:
-    """Returns update(state, step, images) -> (state, metrics), to be jitted.
+def make_update(task: Task, config: ConfigDict, key: jax.Array) -> Update:
+    """Returns update(state, step, batch) -> (state, metrics), to be jitted.
 
     The noise and the binarisation of update number `step` (from 0) are drawn here, from the
-    step's own key: a resumed run needs nothing but the step.
+    step's own key: a resumed run needs nothing but the step. Metrics are those of this update: the
+    means over the batch of the task's terms with their totals, the norms of the gradient (before
+    clipping), of the update and of the weights, and the learning rate.
     """
     optimizer = make_optimizer(config.train)
     schedule = learning_rate(config.train)
 
-    def update(state: TrainState, step: jax.Array, images: jax.Array) -> Any:
-        x_key, eps_key = jax.random.split(jax.random.fold_in(key, step))
-        x = splits.prepare(images, config.data.binarization, x_key)
-        eps = jax.random.normal(eps_key, (model.time_steps, len(x), model.latent_size))
+    def update(state: TrainState, step: jax.Array, batch: Batch) -> tuple[TrainState, Metrics]:
+        x_key, noise_key = jax.random.split(jax.random.fold_in(key, step))
+        x = splits.prepare(batch.images, config.data.binarization, x_key)
+        labels = None if batch.labels is None else jnp.asarray(batch.labels)
 
-        def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            terms = loss_terms(model, params, x, eps)
-            return terms["elbo_loss"], terms
+        def loss(params: Any) -> tuple[jax.Array, Metrics]:
+            terms = task.loss_terms({"params": params}, x, labels, noise_key)
+            means = task.with_totals({name: term.mean() for name, term in terms.items()})
+            return means[task.objective], means
 
-        gradients, terms = jax.grad(loss, has_aux=True)(state.params)
+        gradients, means = jax.grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average
@@ -88,7 +85,7 @@ def make_update(model: Any, config: ConfigDict, key: jax.Array) -> Callable[...,
             # Early on the average is short, or the initial weights would linger in it.
             decay = jnp.minimum(config.train.average_decay, (1.0 + step) / (10.0 + step))
             average = optax.incremental_update(params, average, 1.0 - decay)
-        metrics = terms | {
+        metrics = means | {
             "grad_norm": optax.tree.norm(gradients),
             "update_norm": optax.tree.norm(updates),
             "param_norm": optax.tree.norm(params),
@@ -97,3 +94,14 @@ def make_update(model: Any, config: ConfigDict, key: jax.Array) -> Callable[...,
         return TrainState(params, average, opt_state), metrics
 
     return update
+
+
+def jit_update(update: Update, placement: devices.Placement) -> Update:
+    """Returns an update compiled for a placement of its state and batch; it takes the state over."""
+    replicated, sharded = placement
+    return jax.jit(
+        update,
+        donate_argnums=0,
+        in_shardings=(replicated, replicated, sharded),
+        out_shardings=(replicated, replicated),
+    )

@@ -1,0 +1,106 @@
+"""Measures a model: draw-jax evaluate --workdir=runs/mnist --split=test.
+
+One exact pass over a whole split; the result depends on neither the batch size nor the devices.
+Exit codes: 0 measured, 1 error, 2 bad flags.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from draw_jax.system import cli
+
+FLAGS = flags.FlagValues()
+_WORKDIR = flags.DEFINE_string("workdir", "", "A run directory that train made", flag_values=FLAGS)
+_PRETRAINED = flags.DEFINE_string(
+    "pretrained", "", "Or the name of shipped weights", flag_values=FLAGS
+)
+_CHECKPOINT = flags.DEFINE_integer(
+    "checkpoint",
+    None,
+    "Which checkpoint, by its step; default: best on validation",
+    flag_values=FLAGS,
+)
+flags.DEFINE_alias("step", "checkpoint", flag_values=FLAGS)
+_SPLIT = flags.DEFINE_string("split", "test", "train, validation or test", flag_values=FLAGS)
+_SAMPLES = flags.DEFINE_integer(
+    "importance_samples", 0, "K of the importance-weighted bound", flag_values=FLAGS
+)
+_BATCH = flags.DEFINE_integer(
+    "batch_size", 200, "Images at a time; no effect on the result", flag_values=FLAGS
+)
+_SEED = flags.DEFINE_integer(
+    "seed", None, "Of the noise; default: the run's own", flag_values=FLAGS
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", "", "Where the data lies, if not as in the run", flag_values=FLAGS
+)
+_MANUAL_DIR = flags.DEFINE_string(
+    "manual_dir", "", "Original files of the data, in place of a download", flag_values=FLAGS
+)
+_JSON = flags.DEFINE_string("json", "", "A file for the result, also printed", flag_values=FLAGS)
+
+
+def main() -> int:
+    """Evaluates, prints and returns the exit code."""
+    for name, value, least in (("importance_samples", _SAMPLES, 0), ("batch_size", _BATCH, 1)):
+        if not least <= value.value <= 10**6:
+            raise ValueError(f"--{name}: expected {least} to 1,000,000, got {value.value}")
+    if _SEED.value is not None:
+        cli.check_seed("--seed", _SEED.value)
+    if _JSON.value:
+        cli.check_writable("json", _JSON.value)
+    run = cli.which_run(_WORKDIR.value, _PRETRAINED.value)
+
+    from tqdm import tqdm
+
+    from draw_jax.data import splits
+    from draw_jax.evaluation import passes
+    from draw_jax.model import build
+    from draw_jax.runs import checkpoint
+    from draw_jax.system import compilation, files
+
+    compilation.keep()
+    config, model, variables = checkpoint.load(run, _CHECKPOINT.value)
+    with config.unlocked():
+        config.data.data_dir = _DATA_DIR.value or config.data.data_dir
+        config.data.manual_dir = _MANUAL_DIR.value or config.data.manual_dir
+    split = splits.load(config.data, _SPLIT.value, config.model.image_shape)
+    splits.check_shape(split, model.image_shape)
+    seed = config.seed if _SEED.value is None else _SEED.value
+    task = build.task(model)
+    with tqdm(total=len(split), unit="image", disable=None) as bar:
+        result = passes.evaluate(
+            task,
+            variables,
+            split,
+            lambda image, key: splits.prepare(image, config.data.binarization, key),
+            build.keys(seed).evaluate,
+            batch_size=_BATCH.value,
+            importance_samples=_SAMPLES.value,
+            on_batch=lambda done: bar.update(done - bar.n),
+        )
+    result |= {
+        "run": run,
+        "data": config.data.name,
+        "binarization": config.data.binarization,
+        "split": _SPLIT.value,
+        "seed": seed,
+        "importance_samples": _SAMPLES.value,
+    }
+    print(f"{config.data.name} ({config.data.binarization}), {_SPLIT.value}, per image:")
+    for name in (*task.columns, "importance_weighted_nll"):
+        if name in result:
+            print(f"  {name:24}{result[name]:10.3f} +- {result[f'{name}_se']:.3f}")
+    text = json.dumps(result)
+    print(text)
+    if _JSON.value:
+        files.write_whole(Path(_JSON.value), lambda file: file.write(f"{text}\n".encode()))
+    return 0
+
+
+def command(argv: Sequence[str]) -> int:
+    """Does what a command line says and returns the exit code; argv begins with the program."""
+    return cli.run(main, argv, flag_values=FLAGS)

@@ -1,0 +1,48 @@
+"""What a kind of model brings to training and evaluation, in one value."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from draw_jax.model.draw import Draw
+
+Variables = Mapping[str, Any]  # {"params": ...}
+Terms = dict[str, jax.Array]
+Model = Draw  # of any kind
+
+
+class Task(NamedTuple):
+    """Functions of a model and the names of what they return.
+
+    All terms are per example, arrays [B]; means and conversions are the callers'. Images x are
+    [B, H, W, C] in [0, 1], labels int32 [B], or None where the data has none. Each function draws
+    the noise that it needs.
+    """
+
+    model: Model
+    # (variables, x, labels, key) -> terms of the loss, of a whole batch with one key
+    loss_terms: Callable[[Variables, jax.Array, jax.Array | None, jax.Array], Terms]
+    # (variables, x, labels, keys [B]) -> the same terms, each example's noise from its own key, and
+    # what else a validation should tell, arrays [B] or [B, T]
+    evaluation_terms: Callable[
+        [Variables, jax.Array, jax.Array | None, jax.Array], tuple[Terms, Terms]
+    ]
+    # (variables, x, keys [B]) -> log p(x, z) - log q(z | x) of one z, [B] nats; None: has no z
+    log_weight: Callable[[Variables, jax.Array, jax.Array], jax.Array] | None
+    totals: tuple[tuple[str, tuple[str, ...]], ...]  # sums of terms, told beside them
+    objective: str  # the term or total that training makes small
+    metric: str  # the term or total by which validation ranks checkpoints
+    lower_is_better: bool  # of the metric
+    columns: tuple[str, ...]  # what progress, evaluation and reports show first
+    floats_kept: int  # about as many as an update keeps for each example until its way back
+
+    def with_totals(self, terms: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns terms (or their means) with the totals: {"elbo_loss": nll + kl}, for instance."""
+        sums = {}
+        for name, parts in self.totals:
+            total = terms[parts[0]]
+            for part in parts[1:]:
+                total = total + terms[part]
+            sums[name] = total
+        return dict(terms) | sums

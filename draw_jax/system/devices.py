@@ -1,0 +1,107 @@
+"""All devices of all processes as one: where arrays lie, who brings which rows, how much fits."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+
+
+class Placement(NamedTuple):
+    """Where the arrays of a step lie: weights on every device, a batch spread over them."""
+
+    replicated: NamedSharding
+    sharded: NamedSharding  # by the first axis
+
+
+def placement(count: int | None = None) -> Placement:
+    """Returns the placement over the first `count` devices, or over all of them."""
+    mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
+    return Placement(
+        NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    )
+
+
+def own_rows(indices: np.ndarray) -> np.ndarray:
+    """Returns the part of a batch's indices that this process brings."""
+    return np.split(indices, jax.process_count())[jax.process_index()]
+
+
+def gather(rows: Any, sharding: NamedSharding) -> Any:
+    """Returns one array over all devices of the rows that each process brings, leaf by leaf."""
+    return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), rows)
+
+
+def check_divides(batch_size: int) -> None:
+    """Raises ValueError naming the two nearest batch sizes that the devices divide, if not this."""
+    devices = jax.device_count()
+    if batch_size % devices:
+        below = batch_size // devices * devices
+        sizes = " or ".join(str(n) for n in (below, below + devices) if n)
+        raise ValueError(
+            f"config.train.batch_size: {devices} devices do not divide {batch_size}; take {sizes}"
+        )
+
+
+def batches(count: int, batch_size: int, multiple: int = 1) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields the indices 0..count-1 in batches of one size, and how many of each are to count.
+
+    The last batch is filled up with its last index, so that every batch compiles to one program.
+
+    Args:
+        count: indices in all, >= 1.
+        batch_size: at most this many at a time, rounded up to the multiple.
+        multiple: of the batches' size, the number of devices that share one.
+    """
+    size = -(-min(batch_size, count) // multiple) * multiple
+    for start in range(0, count, size):
+        indices = np.minimum(np.arange(start, start + size), count - 1)
+        yield indices, min(size, count - start)
+
+
+def join_processes() -> None:
+    """Makes this process one of several, as a cluster that JAX knows or three variables tell.
+
+    Raises:
+        ValueError: if neither does, or a variable is no number.
+    """
+    _, count, process = (os.environ.get(name) for name in _VARIABLES)
+    numbers = {name: os.environ[name] for name in _VARIABLES[1:] if os.environ.get(name)}
+    for name, value in numbers.items():
+        if not value.isdigit():
+            raise ValueError(f"--distributed: expected a whole number in ${name}, got {value!r}")
+    if count and process and int(process) >= int(count):
+        raise ValueError(f"--distributed: $JAX_PROCESS_ID is {process}, of {count} processes")
+    try:
+        # Outside a cluster that JAX knows, it reads the address from its variable alone.
+        jax.distributed.initialize(
+            num_processes=int(count) if count else None,
+            process_id=int(process) if process else None,
+        )
+    except (ValueError, TypeError) as error:  # no cluster that JAX knows, no variables
+        missing = [name for name in _VARIABLES if not os.environ.get(name)]
+        if not missing:
+            raise
+        raise ValueError(
+            f"--distributed: this is no cluster that JAX knows, and ${', $'.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not set: "
+            "the address HOST:PORT of process 0, the number of processes, and this one's, from 0"
+        ) from error
+
+
+def memory_bytes() -> int | None:
+    """Returns how much memory one device has for arrays, None where that cannot be known."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        try:
+            lines = Path("/proc/meminfo").read_text().splitlines()
+        except OSError:
+            return None
+        kibibytes = {line.split(":")[0]: line.split()[1] for line in lines}
+        return 1024 * int(kibibytes["MemAvailable"]) // jax.local_device_count()
+    return (device.memory_stats() or {}).get("bytes_limit")

@@ -1,0 +1,169 @@
+"""What a configuration may hold, and which fields may differ between a run and its continuation."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from draw_jax.model import build
+from draw_jax.model.task import Task
+from draw_jax.runs import directory, legacy
+from draw_jax.runs.directory import RunConflictError
+from draw_jax.system import cli, devices
+
+# Fields that may differ between a run and its continuation: where data lies, how often to look,
+# how the loop is compiled.
+_FREE = {
+    "model.unroll",
+    "data.data_dir",
+    "data.manual_dir",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+}
+_WHOLE = {  # field -> least value
+    "train.batch_size": 1,
+    "train.num_steps": 1,
+    "train.warmup_steps": 0,
+    "train.decay_steps": 0,
+    "train.log_every": 1,
+    "train.eval_every": 1,
+    "train.checkpoint_every": 1,
+    "train.keep_checkpoints": 1,
+}
+_REAL = (
+    "train.learning_rate",
+    "train.clip_norm",
+    "train.final_learning_rate",
+    "train.average_decay",
+)
+_TEXT = (
+    "kind",
+    "data.name",
+    "data.data_dir",
+    "data.manual_dir",
+    "data.binarization",
+    "train.init_from",
+)
+_LARGEST = 2**20  # of a layer; a model far below it fills any machine
+
+
+def check(config: ConfigDict) -> Task:
+    """Returns the task of a configuration that can be trained here.
+
+    Raises:
+        ValueError: naming the first field that is missing, of another type or out of range, or if
+            the training needs more memory than there is.
+    """
+    for name in ("seed", "model", *_WHOLE, *_REAL, *_TEXT):
+        _field(config, name)
+    cli.check_seed("config.seed", config.seed)
+    for name in _TEXT:
+        _expect(isinstance(_field(config, name), str), config, name, "text")
+    for name, least in _WHOLE.items():
+        _expect(type(_field(config, name)) is int, config, name, "a whole number")
+        _expect(_field(config, name) >= least, config, name, f">= {least}")
+    for name in _REAL:
+        _expect(type(_field(config, name)) in (int, float), config, name, "a number")
+    train = config.train
+    for name in ("clip_norm", "final_learning_rate"):
+        _expect(0 <= train[name] < math.inf, config, f"train.{name}", ">= 0")
+    _expect(0 < train.learning_rate < math.inf, config, "train.learning_rate", "> 0")
+    _expect(0 <= train.average_decay < 1, config, "train.average_decay", "[0, 1)")
+    _check_sizes(config.model)
+    task = build.task(build.build(config))
+    devices.check_divides(train.batch_size)
+    _check_memory(task, config)
+    return task
+
+
+def _expect(holds: bool, config: ConfigDict, name: str, wanted: str) -> None:
+    if not holds:
+        raise ValueError(f"config.{name}: expected {wanted}, got {_field(config, name)!r}")
+
+
+def _field(config: ConfigDict, name: str) -> Any:
+    value = config
+    for part in name.split("."):
+        if part not in value:
+            raise ValueError(f"config.{name}: missing; configs/mnist.py has every field")
+        value = value[part]
+    return value
+
+
+def _check_sizes(model: ConfigDict) -> None:
+    """Raises ValueError naming a size that no training can mean: it would compile for hours."""
+    for name, value in model.items():
+        if name.endswith("_size") and isinstance(value, int) and value > _LARGEST:
+            raise ValueError(f"config.model.{name}: expected <= {_LARGEST}, got {value}")
+    longer = max(n for n in model.get("image_shape", (1,)) if isinstance(n, int))
+    for name in ("read_size", "write_size"):
+        if isinstance(model.get(name), int) and model[name] > longer:
+            raise ValueError(
+                f"config.model.{name}: expected at most {longer}, the image's longer side, "
+                f"got {model[name]}"
+            )
+    unroll, steps = model.get("unroll"), model.get("time_steps")
+    if isinstance(unroll, int) and isinstance(steps, int) and unroll > steps:
+        raise ValueError(
+            f"config.model.unroll: expected at most {steps}, the time steps, got {unroll}"
+        )
+
+
+def _check_memory(task: Task, config: ConfigDict) -> None:
+    """Raises ValueError if weights and what an update keeps do not fit, estimated from below."""
+    limit = devices.memory_bytes()
+    if limit is None:
+        return
+    variables = jax.eval_shape(
+        lambda key: build.initial_variables(task.model, key), jax.random.key(0)
+    )
+    copies = 5 if config.train.average_decay else 4  # weights, gradient, Adam's two moments, EMA
+    weights = 4 * copies * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
+    rows = config.train.batch_size // jax.device_count()
+    kept = 4 * rows * task.floats_kept
+    if weights + kept > limit:
+        gib = 1024**3
+        raise ValueError(
+            f"config.model, config.train.batch_size: an update needs about "
+            f"{(weights + kept) / gib:,.1f} GiB ({weights / gib:,.1f} for the weights and their "
+            f"moments, {kept / gib:,.1f} for a batch of {config.train.batch_size}), and "
+            f"{limit / gib:,.1f} GiB are free: make the batch or the model smaller"
+        )
+
+
+def differing_fields(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
+    """Returns "config.field: theirs -> ours" for the settings that make another run, [] for none.
+
+    Where data lies and how often to look may change; `train.num_steps` may grow. A field that one
+    of them lacks has its legacy value.
+    """
+
+    def flat(value: Any, name: str = "") -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {name[1:]: value}
+        return {k: v for key in value for k, v in flat(value[key], f"{name}.{key}").items()}
+
+    new, old = (flat(legacy.filled(json.loads(config.to_json()))) for config in (ours, theirs))
+    names = [n for n in sorted(new | old) if new.get(n) != old.get(n) and n not in _FREE]
+    if "train.num_steps" in names and (new["train.num_steps"] > old.get("train.num_steps", 0)):
+        names.remove("train.num_steps")
+    return [f"config.{n}: {old.get(n, '(none)')} -> {new.get(n, '(none)')}" for n in names]
+
+
+def check_continues(config: ConfigDict, run: Path) -> None:
+    """Raises RunConflictError if the run directory holds a run of different settings.
+
+    One that ended before its first checkpoint holds nothing that could be lost.
+    """
+    if directory.has_begun(run) and (run / "config.json").exists():
+        fields = differing_fields(config, directory.read_config(run))
+        if fields:
+            raise RunConflictError(
+                f"{run} holds a run of different settings:\n  " + "\n  ".join(fields) + "\n"
+                "give another --workdir, or the run's own settings to continue it"
+            )

@@ -1,0 +1,219 @@
+"""What the loop works with: a run's data, model and state, and what it leaves in its directory."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from draw_jax.data import splits
+from draw_jax.drawing import report
+from draw_jax.evaluation import passes
+from draw_jax.model import build
+from draw_jax.model.task import Task
+from draw_jax.runs import checkpoint, directory
+from draw_jax.runs.metrics import MetricsFile, RunLog
+from draw_jax.system import devices
+from draw_jax.training import config as settings
+from draw_jax.training.step import Metrics, TrainState, initial_state, jit_update, make_update
+
+
+class DivergedError(RuntimeError):
+    """A loss or gradient that is not finite."""
+
+
+class Job:
+    """One run, from its directory: new, or continued from its newest sound checkpoint.
+
+    Args:
+        config: a whole configuration, checked.
+        task: of the configuration.
+        run: the run directory, claimed.
+
+    Raises:
+        RunConflictError: if the run directory holds a run of different settings.
+        CheckpointError, DataNotFound: as they say.
+        ValueError: if the data does not fit the model, or `train.init_from` is of another model.
+    """
+
+    def __init__(self, config: ConfigDict, task: Task, run: Path):
+        settings.check_continues(config, run)
+        self.config, self.task, self.run, self.train = config, task, run, config.train
+        self._split = splits.load(config.data, "train", config.model.image_shape)
+        self._validation = splits.load(config.data, "validation", config.model.image_shape)
+        splits.check_shape(self._split, task.model.image_shape)
+        self._main = jax.process_index() == 0  # the one process that writes
+        self._keys = build.keys(config.seed)
+        self._placement = devices.placement()
+        self._checkpoints = checkpoint.Checkpoints(run / "checkpoints", self.train.keep_checkpoints)
+        self.step, state = self._initial()
+        if self._main:
+            directory.write_config(run, config)
+        self.log = RunLog(run, self.step, self.train.num_steps, task.columns, silent=not self._main)
+        self.log.say(self._greeting(state))
+        self.state = jax.device_put(state, self._placement.replicated)
+        self.update = jit_update(make_update(task, config, self._keys.train), self._placement)
+
+    def _initial(self) -> tuple[int, TrainState]:
+        """Returns the updates done and the state after them."""
+        state = initial_state(self.task.model, self._keys.init, self.train)
+        restored = self._checkpoints.restore_newest(_items(state))
+        if restored:
+            step, items = restored
+            return step, TrainState(items["params"], items.get("average"), items["optimizer"])
+        if self.train.init_from:
+            state = _warm_start(state, self.train.init_from)
+        return 0, state
+
+    def batch(self, step: int) -> splits.Batch:
+        """Returns update `step`'s batch on the devices, each process bringing its own rows."""
+        indices = splits.batch_indices(
+            self.config.seed, step, len(self._split), self.train.batch_size
+        )
+        rows = self._split.batch(devices.own_rows(indices))
+        return devices.gather(rows, self._placement.sharded)
+
+    def owes_validation(self) -> bool:
+        """Returns whether the run was stopped in the middle of the validation of its last update."""
+        if not self.step or not self.due(self.step, self.train.eval_every):
+            return False
+        return not any(
+            row["step"] == self.step and row["split"] == "validation"
+            for row in MetricsFile(self.run / "metrics.jsonl").rows()
+        )
+
+    def due(self, step: int, interval: int) -> bool:
+        """Returns whether something done every so many updates, and at the end, is due."""
+        return step % interval == 0 or step == self.train.num_steps
+
+    def validate(
+        self, state: TrainState, step: int, interrupt: Callable[[], None]
+    ) -> dict[str, Any] | None:
+        """Returns the validation's row, logged and with its picture; None where it was interrupted.
+
+        Args:
+            state: after `step` updates; the EMA of the weights is used where it is kept.
+            step: updates done.
+            interrupt: called now and then; raises passes.Interrupted to end the validation.
+        """
+        weights = state.params if state.average is None else state.average
+        try:
+            row = passes.evaluate(
+                self.task,
+                {"params": weights},
+                self._validation,
+                self._prepare,
+                self._keys.evaluate,
+                on_batch=lambda done: interrupt(),
+            )
+        except passes.Interrupted:
+            return None
+        if self._main:
+            local = {"params": jax.device_get(weights)}  # the other processes take no part
+            name, picture = report.validation_picture(
+                self.run, self.task.model, local, self._keys.sample, step
+            )
+            self.log.picture(name, picture, step)
+        self.log.write({"step": step, "split": "validation"} | row)
+        return row
+
+    def _prepare(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        return splits.prepare(image, self.config.data.binarization, key)
+
+    def save(self, state: TrainState, step: int, row: dict[str, Any] | None) -> None:
+        """Starts writing a checkpoint, ranked by its validation row where there is one."""
+        score = None
+        if row:
+            score = row[self.task.metric] * (1 if self.task.lower_is_better else -1)
+        self._checkpoints.save(step, _items(state), score)
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self._checkpoints.close()
+        self.log.close()
+
+    def report(self) -> None:
+        """Writes the run at a glance, report.png."""
+        if self._main:
+            report.write(
+                self.run, MetricsFile(self.run / "metrics.jsonl").rows(), self.task.columns
+            )
+
+    def _greeting(self, state: TrainState) -> str:
+        size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        kind = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+        begin = f"continuing at step {self.step}" if self.step else "starting"
+        return (
+            f"{self.run}: {self.config.data.name} ({len(self._split):,} images), "
+            f"{size:,} parameters, {kind}; {begin}, to step {self.train.num_steps}"
+        )
+
+
+class FiniteCheck:
+    """Looks at each update's metrics one update later, so that the device never waits for it."""
+
+    def __init__(self) -> None:
+        self._pending: tuple[int, Metrics] | None = None
+
+    def watch(self, step: int, metrics: Metrics) -> None:
+        """Takes the metrics of an update that may still be computing; checks those before."""
+        self.values()
+        self._pending = step, metrics
+
+    def values(self) -> dict[str, float]:
+        """Returns the metrics taken last as numbers, {} where they were asked for before.
+
+        Raises:
+            DivergedError: naming the first that is not finite, and the step.
+        """
+        if self._pending is None:
+            return {}
+        (step, metrics), self._pending = self._pending, None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"{name} is {value} at step {step}")
+        return values
+
+
+class Clock:
+    """Updates per second since the last reading, validation time left out."""
+
+    def __init__(self, step: int):
+        self._step, self._time = step, time.perf_counter()
+
+    def steps_per_second(self, step: int) -> float:
+        """Returns the rate of the updates since the last call."""
+        now = time.perf_counter()
+        rate = (step - self._step) / max(now - self._time, 1e-9)
+        self._step, self._time = step, now
+        return rate
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves out the time until its end."""
+        began = time.perf_counter()
+        yield
+        self._time += time.perf_counter() - began
+
+
+def _warm_start(state: TrainState, source: str) -> TrainState:
+    """Returns the state with the weights of another run or of shipped weights."""
+    params = checkpoint.load(source)[2]["params"]
+    ours, theirs = (jax.tree.map(jnp.shape, tree) for tree in (state.params, params))
+    if ours != theirs:
+        raise ValueError(
+            f"--init_from: the weights of {source!r} have other shapes than this model"
+        )
+    average = None if state.average is None else jax.tree.map(jnp.array, params)
+    return state._replace(params=params, average=average)
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+    items = {"params": state.params, "optimizer": state.opt_state}
+    return items if state.average is None else items | {"average": state.average}
