@@ -45,8 +45,8 @@ def read(
     frame. What is hidden (begins with a dot) is not looked at. A picture is turned upright by its
     EXIF orientation, laid on black where it is transparent, turned to grey or colour, cropped about
     its centre to the model's aspect ratio, and made smaller with a Lanczos filter. One that is
-    broken, or smaller than the model's images, is skipped; a warning on stderr names it when it is
-    decoded.
+    broken, smaller than the model's images, or larger than Pillow's limit of 178,956,970 pixels, is
+    skipped; a warning on stderr names it when it is decoded.
 
     A SHA-256 of its path below `data_dir` puts 80 % of the pictures in train, 10 % in validation
     and 10 % in test, so that new pictures move no old ones, on any machine. Copies of one picture
@@ -139,6 +139,12 @@ def open_picture(
     Raises:
         Exception: whatever Pillow raises for a file that is missing, broken or something else.
     """
+    with warnings.catch_warnings(action="ignore"):  # Pillow's, about odd and about large files
+        return _open(path, channels, need)
+
+
+def _open(path: str | os.PathLike[str], channels: int, need: int | None) -> Image.Image:
+    """Return what `open_picture` does, for threads: these share the filter of warnings."""
     mode = "L" if channels == 1 else "RGB"
     with Image.open(path, formats=_FORMATS) as image:
         if need is not None:
@@ -242,10 +248,12 @@ def _image(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray | str:
     """Return one picture as the model sees it, uint8 [H, W, C], or why it cannot."""
     height, width, channels = image_shape
     try:
-        picture = open_picture(path, channels, need=max(height, width))
+        picture = _open(path, channels, need=max(height, width))
     except Exception as error:  # noqa: BLE001 - whatever Pillow raises for a broken file
         if isinstance(error, FileNotFoundError):
             return "no such file"
+        if isinstance(error, Image.DecompressionBombError):
+            return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, the limit; shrink it"
         if isinstance(error, Image.UnidentifiedImageError):
             return f"not a picture in {', '.join(_FORMATS)}"
         return "broken: " + " ".join(f"{error or type(error).__name__}".split())[:100]

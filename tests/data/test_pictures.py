@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -147,3 +150,35 @@ def test_a_large_jpeg_decoded_at_a_fraction_looks_the_same(folder, size, orienta
     # The waves rise by up to 80 a pixel, so this is a shift of less than a sixth of one: at an
     # eighth of its size a side of 900 pixels is 113, half a pixel too long.
     np.testing.assert_allclose(fast.astype(int), exact, atol=12)
+
+
+def bare_png(path, width, height):
+    """Write a PNG of one grey bit a pixel, black, without ever holding its pixels."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    packer, row = zlib.compressobj(1), bytes(1 + (width + 7) // 8)
+    pixels = b"".join([packer.compress(row * height), packer.flush()])
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
+
+
+def test_a_picture_past_the_limit_is_skipped_with_the_limit(folder, capfd):
+    store_picture(folder, pixels(8, 8))
+    name = in_split("train", prefix="huge")
+    bare_png(folder / name, 20_000, 20_000)
+    assert len(read(folder, "train", GREY)) == 1
+    reason = capfd.readouterr().err.splitlines()[1].strip()
+    assert reason == f"{name}: more than 178,956,970 pixels, the limit; shrink it"
+
+
+def test_a_large_picture_brings_no_warning(folder, capfd):
+    path = folder / in_split("train")
+    bare_png(path, 10_000, 9_000)  # Pillow warns from 89,478,486 pixels on
+    assert image_folder.open_picture(path, 1).size == (10_000, 9_000)
+    assert capfd.readouterr() == ("", "")
