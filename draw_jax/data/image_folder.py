@@ -52,8 +52,11 @@ def read(
     and 10 % in test, so that new pictures move no old ones, on any machine. Copies of one picture
     under several names may therefore fall in several splits.
 
-    The decoded arrays are kept (see `cache.decoded_once`) until a picture's name, size or time
-    changes; finding that out costs a look at every file, no decoding.
+    Where every picture, of whichever split, lies in a sub-folder of `data_dir`, these sub-folders
+    are the classes: a label is the place, from 0, of its sub-folder's name among the sorted names.
+
+    The decoded arrays are kept (see `cache.decoded_once`) until a picture's name, size or time, or
+    the classes change; finding that out costs a look at every file, no decoding.
 
     Args:
         data_dir: the folder.
@@ -62,7 +65,7 @@ def read(
         flags: what the caller's flags have before `data_dir`, for advice.
 
     Returns:
-        The split, of at least one image, without labels.
+        The split, of at least one image; its labels are None where there are no classes.
 
     Raises:
         ValueError: an image_shape with another C.
@@ -89,7 +92,7 @@ def read(
             f"no pictures in data_dir {folder}: put {', '.join(SUFFIXES)} files there, in "
             f"sub-folders too if you like, or set {flags}data_dir=DIR to another folder"
         )
-    files = _of_split(folder, found, split)
+    files, classes = _of_split(folder, found, split), _classes(found)
 
     def decode() -> tuple[np.ndarray, np.ndarray | None]:
         images, kept, skipped = _decode(files, split, image_shape)
@@ -102,12 +105,15 @@ def read(
                     "config.model.image_shape smaller."
                 )
             print(f"warning: skipped {first}:{_listed(skipped)}", file=sys.stderr)
-        return images, None
+        if not classes:
+            return images, None
+        places = {name: place for place, name in enumerate(classes)}
+        return images, np.array([places[_class(file)] for file in kept], np.int32)
 
     return cache.decoded_once(
         f"image_folder-{split}",
         f"{folder.resolve()} {split} {height} {width} {channels}",
-        _fingerprint(files, image_shape),
+        _fingerprint(files, image_shape, classes),
         decode,
     )
 
@@ -210,8 +216,18 @@ def _of_split(folder: Path, files: list[_File], split: str) -> list[_File]:
     return parts[split]
 
 
-def _fingerprint(files: list[_File], image_shape: tuple[int, int, int]) -> str:
+def _classes(files: list[_File]) -> list[str]:
+    """Return the sorted sub-folders that the pictures lie in; none where one lies in no sub-folder."""
+    return sorted({_class(file) for file in files}) if all("/" in f.name for f in files) else []
+
+
+def _class(file: _File) -> str:
+    return file.name.partition("/")[0]
+
+
+def _fingerprint(files: list[_File], image_shape: tuple[int, int, int], classes: list[str]) -> str:
     digest = hashlib.sha256(f"{_VERSION} {tuple(image_shape)}\n".encode())
+    digest.update(os.fsencode("\0".join(classes) + "\n"))
     for file in files:
         digest.update(os.fsencode(file.name) + f"\0{file.size} {file.mtime_ns}\n".encode())
     return digest.hexdigest()

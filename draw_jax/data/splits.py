@@ -47,7 +47,8 @@ def load(
     - `digits`: 1,797 scans of 8x8 pixels from scikit-learn, enlarged to 28x28 (bicubic), in seeded
       splits of 1,437 / 180 / 180; no files needed.
     - `image_folder`: the PNG, JPEG and WebP files of data_dir and its sub-folders, cropped and made
-      smaller to image_shape. Splits by a hash of the names, about 80 / 10 / 10 %. No labels.
+      smaller to image_shape. Splits by a hash of the names, about 80 / 10 / 10 %. Labels where every
+      picture lies in a sub-folder of data_dir: the place of that sub-folder among their sorted names.
     - any other name: a folder under data_dir that tensorflow-datasets has prepared as array_record.
       Validation is the set's own, else the last 10 % of its train (at least 1 image).
 

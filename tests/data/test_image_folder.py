@@ -247,3 +247,40 @@ def test_no_progress_bar_off_a_terminal(folder):
         [sys.executable, "-c", code, folder], check=True, capture_output=True, text=True, timeout=60
     )
     assert result.stderr == "" and int(result.stdout) > 15
+
+
+def label_of(split):
+    """Return {pixels: label}."""
+    return {image.tobytes(): int(n) for image, n in zip(split.images, split.labels, strict=True)}
+
+
+def test_sub_folders_are_classes(folder):
+    for n in range(60):
+        kind = ("dogs/small", "cats", "dogs", "Äpfel")[n % 4]
+        store_picture(folder, pixels(8, 8, seed=n), f"{kind}/{n}.png")
+    (folder / "empty").mkdir()
+    (folder / "notes.txt").write_text("no picture")
+    store_picture(folder, pixels(8, 8), ".hidden.png")
+    (folder / "cats" / in_split("train", prefix="cats/broken").split("/")[1]).write_text("")
+    found = {}
+    for name in splits.SPLITS * 2:  # decoded, then from the cache
+        split = image_folder.read(folder, name, GREY)
+        assert split.labels.dtype == np.int32
+        found |= label_of(split)
+    place = {"cats": 0, "dogs": 1, "Äpfel": 2}  # by code point
+    assert found == {
+        pixels(8, 8, seed=n).tobytes(): place[("dogs", "cats", "dogs", "Äpfel")[n % 4]]
+        for n in range(60)
+    }
+    batch = split.batch(np.array([1, 0]))
+    assert batch.labels.tolist() == split.labels[[1, 0]].tolist()
+
+
+def test_a_new_class_renumbers_also_what_is_cached(folder):
+    in_train = in_split("train", prefix="b/")
+    store_picture(folder, pixels(8, 8), in_train)
+    assert image_folder.read(folder, "train", GREY).labels.tolist() == [0]
+    store_picture(folder, pixels(8, 8, seed=1), in_split("test", prefix="a/"))
+    assert image_folder.read(folder, "train", GREY).labels.tolist() == [1]
+    store_picture(folder, pixels(8, 8, seed=2), in_split("test"))  # in no sub-folder
+    assert image_folder.read(folder, "train", GREY).labels is None
