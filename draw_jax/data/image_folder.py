@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from draw_jax.data import prepared
-from draw_jax.data.prepared import DataNotFound
+from draw_jax.data import cache
+from draw_jax.data.interface import DataNotFound, Split
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # in any letter case
 _FORMATS = ("PNG", "JPEG", "WEBP")  # by content, whatever the suffix says
@@ -33,30 +33,39 @@ class _File(NamedTuple):
     mtime_ns: int
 
 
-def read(data_dir: str, split: str, image_shape: tuple[int, int, int]) -> np.ndarray:
+def read(
+    data_dir: str,
+    split: str,
+    image_shape: tuple[int, int, int],
+    flags: str = "--config.data.",
+) -> Split:
     """Return the pictures of one split, in the order of their names.
 
     Taken are PNG, JPEG and WebP files of `data_dir` and its sub-folders; of animations the first
     frame. What is hidden (begins with a dot) is not looked at. A picture is turned upright by its
     EXIF orientation, laid on black where it is transparent, turned to grey or colour, cropped about
     its centre to the model's aspect ratio, and made smaller with a Lanczos filter. One that is
-    broken, or smaller than the model's images, is skipped; a warning on stderr names it when it is
-    decoded.
+    broken, smaller than the model's images, or larger than Pillow's limit of 178,956,970 pixels, is
+    skipped; a warning on stderr names it when it is decoded.
 
     A SHA-256 of its path below `data_dir` puts 80 % of the pictures in train, 10 % in validation
     and 10 % in test, so that new pictures move no old ones, on any machine. Copies of one picture
     under several names may therefore fall in several splits.
 
-    The decoded array is kept where `prepared.read` keeps its own, until a picture's name, size or
-    time changes; a cache costs a look at every file, no decoding.
+    Where every picture, of whichever split, lies in a sub-folder of `data_dir`, these sub-folders
+    are the classes: a label is the place, from 0, of its sub-folder's name among the sorted names.
+
+    The decoded arrays are kept (see `cache.decoded_once`) until a picture's name, size or time, or
+    the classes change; finding that out costs a look at every file, no decoding.
 
     Args:
         data_dir: the folder.
         split: train, validation or test.
         image_shape: (H, W, C), C 1 for grey or 3 for colour.
+        flags: what the caller's flags have before `data_dir`, for advice.
 
     Returns:
-        uint8 [N, H, W, C], N at least 1.
+        The split, of at least one image; its labels are None where there are no classes.
 
     Raises:
         ValueError: an image_shape with another C.
@@ -70,35 +79,43 @@ def read(data_dir: str, split: str, image_shape: tuple[int, int, int]) -> np.nda
         )
     if not data_dir:
         raise DataNotFound(
-            "data set 'image_folder' needs your folder of pictures: set --config.data.data_dir=DIR"
+            f"data set 'image_folder' needs your folder of pictures: set {flags}data_dir=DIR"
         )
     folder = Path(data_dir).expanduser()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DataNotFound(
-            f"data_dir {folder} is not a folder: set --config.data.data_dir=DIR (--data_dir=DIR of "
-            "sample.py and evaluate.py) to your folder of pictures"
+            f"data_dir {folder} is not a folder: set {flags}data_dir=DIR to your folder of pictures"
         )
-    files = _of_split(folder, _find(folder), split)
-    where = f"{folder.resolve()} {split} {height} {width} {channels}"
-    name = hashlib.sha256(os.fsencode(where)).hexdigest()[:16]
-    cache_dir = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    cache = Path(cache_dir, "draw_jax", f"image_folder-{split}-{name}.npz")
-    fingerprint = _fingerprint(files, image_shape)
-    cached = prepared.read_cache(cache, fingerprint)
-    if cached is not None:
-        return cached[0]
-    images, skipped = _decode(files, split, image_shape)
-    if skipped:
-        first = f"{len(skipped)} of {len(files)} pictures for {split} in {folder}"
-        if not len(images):
-            raise DataNotFound(
-                f"cannot use any of {first}:{_listed(skipped)}\n"
-                f"Add pictures of at least {width}x{height} pixels, or make "
-                "config.model.image_shape smaller."
-            )
-        print(f"warning: skipped {first}:{_listed(skipped)}", file=sys.stderr)
-    prepared.write_cache(cache, fingerprint, images, None)
-    return images
+    found = _find(folder)
+    if not found:
+        raise DataNotFound(
+            f"no pictures in data_dir {folder}: put {', '.join(SUFFIXES)} files there, in "
+            f"sub-folders too if you like, or set {flags}data_dir=DIR to another folder"
+        )
+    files, classes = _of_split(folder, found, split), _classes(found)
+
+    def decode() -> tuple[np.ndarray, np.ndarray | None]:
+        images, kept, skipped = _decode(files, split, image_shape)
+        if skipped:
+            first = f"{len(skipped)} of {len(files)} pictures for {split} in {folder}"
+            if not kept:
+                raise DataNotFound(
+                    f"cannot use any of {first}:{_listed(skipped)}\n"
+                    f"Add pictures of at least {width}x{height} pixels, or make "
+                    "config.model.image_shape smaller."
+                )
+            print(f"warning: skipped {first}:{_listed(skipped)}", file=sys.stderr)
+        if not classes:
+            return images, None
+        places = {name: place for place, name in enumerate(classes)}
+        return images, np.array([places[_class(file)] for file in kept], np.int32)
+
+    return cache.decoded_once(
+        f"image_folder-{split}",
+        f"{folder.resolve()} {split} {height} {width} {channels}",
+        _fingerprint(files, image_shape, classes),
+        decode,
+    )
 
 
 def split_of(name: str) -> str:
@@ -128,6 +145,12 @@ def open_picture(
     Raises:
         Exception: whatever Pillow raises for a file that is missing, broken or something else.
     """
+    with warnings.catch_warnings(action="ignore"):  # Pillow's, about odd and about large files
+        return _open(path, channels, need)
+
+
+def _open(path: str | os.PathLike[str], channels: int, need: int | None) -> Image.Image:
+    """Return what `open_picture` does, for threads: these share the filter of warnings."""
     mode = "L" if channels == 1 else "RGB"
     with Image.open(path, formats=_FORMATS) as image:
         if need is not None:
@@ -181,11 +204,6 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _of_split(folder: Path, files: list[_File], split: str) -> list[_File]:
-    if not files:
-        raise DataNotFound(
-            f"no pictures in data_dir {folder}: put {', '.join(SUFFIXES)} files there, in "
-            "sub-folders too if you like, or set --config.data.data_dir=DIR to another folder"
-        )
     parts: dict[str, list[_File]] = {name: [] for name in _PERCENT}
     for file in files:
         parts[split_of(file.name)].append(file)
@@ -198,8 +216,18 @@ def _of_split(folder: Path, files: list[_File], split: str) -> list[_File]:
     return parts[split]
 
 
-def _fingerprint(files: list[_File], image_shape: tuple[int, int, int]) -> str:
+def _classes(files: list[_File]) -> list[str]:
+    """Return the sorted sub-folders that the pictures lie in; none where one lies in no sub-folder."""
+    return sorted({_class(file) for file in files}) if all("/" in f.name for f in files) else []
+
+
+def _class(file: _File) -> str:
+    return file.name.partition("/")[0]
+
+
+def _fingerprint(files: list[_File], image_shape: tuple[int, int, int], classes: list[str]) -> str:
     digest = hashlib.sha256(f"{_VERSION} {tuple(image_shape)}\n".encode())
+    digest.update(os.fsencode("\0".join(classes) + "\n"))
     for file in files:
         digest.update(os.fsencode(file.name) + f"\0{file.size} {file.mtime_ns}\n".encode())
     return digest.hexdigest()
@@ -207,16 +235,17 @@ def _fingerprint(files: list[_File], image_shape: tuple[int, int, int]) -> str:
 
 def _decode(
     files: list[_File], split: str, image_shape: tuple[int, int, int]
-) -> tuple[np.ndarray, list[str]]:
-    """Return the images that can be used, and a line about each of the others."""
+) -> tuple[np.ndarray, list[_File], list[str]]:
+    """Return the images that can be used, their files, and a line about each of the others."""
     images = np.empty((len(files), *image_shape), np.uint8)
-    count, skipped = 0, []
+    kept: list[_File] = []
+    skipped = []
     # Pillow lets go of Python's lock where it decodes and resizes, so threads are enough; the
     # warnings it has about odd files would come once each, in between.
     with (
         warnings.catch_warnings(action="ignore"),
         ThreadPoolExecutor() as threads,
-        prepared.progress_bar(len(files), split) as progress,
+        cache.progress_bar(len(files), split) as progress,
     ):
         for first in range(0, len(files), _BLOCK):
             block = files[first : first + _BLOCK]
@@ -225,20 +254,22 @@ def _decode(
                 if isinstance(result, str):
                     skipped.append(f"{file.name}: {result}")
                 else:
-                    images[count] = result
-                    count += 1
+                    images[len(kept)] = result
+                    kept.append(file)
                 progress.update()
-    return images[:count], skipped
+    return images[: len(kept)], kept, skipped
 
 
 def _image(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray | str:
     """Return one picture as the model sees it, uint8 [H, W, C], or why it cannot."""
     height, width, channels = image_shape
     try:
-        picture = open_picture(path, channels, need=max(height, width))
+        picture = _open(path, channels, need=max(height, width))
     except Exception as error:  # noqa: BLE001 - whatever Pillow raises for a broken file
         if isinstance(error, FileNotFoundError):
             return "no such file"
+        if isinstance(error, Image.DecompressionBombError):
+            return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, the limit; shrink it"
         if isinstance(error, Image.UnidentifiedImageError):
             return f"not a picture in {', '.join(_FORMATS)}"
         return "broken: " + " ".join(f"{error or type(error).__name__}".split())[:100]

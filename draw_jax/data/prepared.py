@@ -2,24 +2,26 @@
 
 import contextlib
 import hashlib
+import importlib
+import io
 import json
 import os
 import re
-import sys
-import tempfile
+import traceback
+import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import logging
-from tqdm import tqdm
+
+from draw_jax.data import cache
+from draw_jax.data.interface import DataNotFound, Split
 
 _BLOCK = 500  # records decoded between two updates of the progress bar
-
-
-class DataNotFound(RuntimeError):
-    """A data set that is not on this machine, cannot be fetched, or cannot be read."""
+# What to install for a module whose package has another name.
+_PACKAGES = {"PIL": "pillow", "absl": "absl-py", "google": "protobuf", "tree": "dm-tree"}
 
 
 def find(data_dir: Path, name: str) -> Path | None:
@@ -28,13 +30,20 @@ def find(data_dir: Path, name: str) -> Path | None:
     Args:
         data_dir: where tensorflow-datasets keeps its folders, one per data set.
         name: the data set, or `name/config`, or either with `/version`.
+
+    Raises:
+        OSError: the folder of the data set is there and cannot be looked into.
     """
     root = data_dir / name
-    versions = root.iterdir() if root.is_dir() else iter(())
+    try:
+        versions = list(root.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     found = [v for v in versions if re.fullmatch(r"\d+\.\d+\.\d+", v.name)]
     found.sort(key=lambda v: tuple(map(int, v.name.split("."))), reverse=True)
     for folder in [root, *found]:
-        with contextlib.suppress(OSError, ValueError):  # not a prepared folder, or half of one
+        # Not a prepared folder, or half of one.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
             info = json.loads((folder / "dataset_info.json").read_text())
             formats = [info.get("fileFormat"), *info.get("alternativeFileFormats", [])]
             if "array_record" in formats:
@@ -42,18 +51,21 @@ def find(data_dir: Path, name: str) -> Path | None:
     return None
 
 
+def there(data_dir: Path, name: str) -> str:
+    """Return what to add to "looked for `name`" where its folder is there and `find` took nothing."""
+    return " (which is there in another format)" if os.path.isdir(data_dir / name) else ""
+
+
 def split_sizes(folder: Path) -> dict[str, int]:
     """Return the number of examples in each split of a prepared folder."""
     info = json.loads((folder / "dataset_info.json").read_text())
-    return {s["name"]: sum(map(int, s.get("shardLengths", []))) for s in info["splits"]}
+    return {s["name"]: sum(map(int, s.get("shardLengths", []))) for s in info.get("splits", [])}
 
 
-def read(folder: Path, split: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
+def read(folder: Path, split: str, start: int, stop: int) -> Split:
     """Return the images start..stop-1 of a split, with their labels where there are any.
 
-    The decoded arrays are kept in `$XDG_CACHE_HOME/draw_jax` (default `~/.cache/draw_jax`), so that
-    a second call only reads a file. A cache that is damaged, out of date or cannot be written costs
-    the time to decode, nothing else.
+    The decoded arrays are kept (see `cache.decoded_once`), so that a second call only reads a file.
 
     Args:
         folder: a prepared folder, from `find`.
@@ -62,22 +74,18 @@ def read(folder: Path, split: str, start: int, stop: int) -> tuple[np.ndarray, n
         stop: one past the last example.
 
     Returns:
-        images uint8 [stop - start, H, W, C], and labels int32 [stop - start] or None.
+        The split, of stop - start images.
 
     Raises:
         DataNotFound: the records cannot be read.
         ValueError: the examples have no feature `image` that is uint8 [H, W, C] of one size.
     """
-    name = hashlib.sha256(f"{folder.resolve()} {split} {start} {stop}".encode()).hexdigest()[:16]
-    cache_dir = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    cache = Path(cache_dir, "draw_jax", f"{folder.parent.name}-{split}-{name}.npz")
-    fingerprint = _fingerprint(folder)
-    cached = read_cache(cache, fingerprint)
-    if cached is not None:
-        return cached
-    images, labels = _decode(folder, split, start, stop)
-    write_cache(cache, fingerprint, images, labels)
-    return images, labels
+    return cache.decoded_once(
+        f"{folder.parent.name}-{split}",
+        f"{folder.resolve()} {split} {start} {stop}",
+        _fingerprint(folder),
+        lambda: _decode(folder, split, start, stop),
+    )
 
 
 def _decode(
@@ -85,7 +93,7 @@ def _decode(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     images = np.empty(0, np.uint8)
     labels = []
-    with _without_advice(), contextlib.closing(_examples(folder, split, start, stop)) as examples:
+    with quietly(), contextlib.closing(_examples(folder, split, start, stop)) as examples:
         for i, example in enumerate(examples):
             image = np.asarray(example.get("image"))
             if image.ndim != 3 or image.dtype != np.uint8:
@@ -112,31 +120,73 @@ def _decode(
 def _examples(
     folder: Path, split: str, start: int, stop: int
 ) -> Generator[dict[str, Any], None, None]:
-    import tensorflow_datasets as tfds
-
     try:
+        tfds = import_tfds()
         source = tfds.builder_from_directory(folder).as_data_source(f"{split}[{start}:{stop}]")
-        with progress_bar(len(source), split) as progress:
+        with cache.progress_bar(len(source), split) as progress:
             for first in range(0, len(source), _BLOCK):
                 block = range(first, min(first + _BLOCK, len(source)))
                 yield from source.__getitems__(list(block))
                 progress.update(len(block))
     except Exception as error:  # noqa: BLE001 - whatever the readers of records and images raise
-        cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        refuse_failed_import(error)
         raise DataNotFound(
-            f"cannot read {folder} ({cause}): delete that folder and prepare the data set again"
+            f"cannot read {folder} ({_cause(error)}): delete that folder and prepare the data set "
+            "again"
         ) from None
 
 
+def import_tfds() -> Any:
+    """Return tensorflow_datasets; raise what its import fails with, which itself only logs that."""
+    return importlib.import_module("tensorflow_datasets.public_api")
+
+
 @contextlib.contextmanager
-def _without_advice() -> Iterator[None]:
-    """Keep back the advice to install OpenCV that decoding a first image prints."""
+def quietly() -> Iterator[None]:
+    """Keep back what tensorflow-datasets and its packages print: advice, warnings, tracebacks.
+
+    What is wrong with the data comes up as an exception, too.
+    """
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
         logging.set_verbosity(verbosity)
+
+
+def refuse_failed_import(error: BaseException) -> None:
+    """Raise an error that names the package where `error` comes from a failing import.
+
+    Args:
+        error: as it was caught.
+
+    Raises:
+        DataNotFound: a package is missing or broken; says how to install it.
+    """
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    frames = [frame for cause in causes for frame, _ in traceback.walk_tb(cause.__traceback__)]
+    # The body of a module runs only while it is imported.
+    modules = [f.f_globals["__name__"] for f in frames if f.f_code.co_name == "<module>"]
+    imports = [cause for cause in causes if isinstance(cause, ImportError)]
+    if not imports and not modules:
+        return
+    names = [cause.name for cause in imports if cause.name]
+    blamed = [*names, *modules, *(names[-1:] if causes[-1] in imports else [])]
+    module = blamed[-1].partition(".")[0] if blamed else "tensorflow_datasets"
+    missing = isinstance(causes[-1], ModuleNotFoundError)
+    raise DataNotFound(
+        f"cannot import the package {module} ({_cause(causes[-1])}), which tensorflow-datasets "
+        f"needs to read the data: pip install {'' if missing else '--force-reinstall '}"
+        f"{_PACKAGES.get(module, module)}"
+    ) from None
+
+
+def _cause(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _fingerprint(folder: Path) -> str:
@@ -145,58 +195,3 @@ def _fingerprint(folder: Path) -> str:
         stat = file.stat()
         digest.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-def progress_bar(total: int, split: str) -> tqdm:
-    """Returns a bar for decoding `total` images: on a terminal only, and after a second."""
-    return tqdm(
-        total=total,
-        desc=f"decoding {split}",
-        unit="image",
-        delay=1,
-        disable=None,
-        file=sys.stderr,
-    )
-
-
-def read_cache(path: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """Returns the images and labels that `write_cache` kept, None if there are no such ones.
-
-    Args:
-        path: of the cache file.
-        fingerprint: of what the images were decoded from, as they are now.
-    """
-    try:
-        with path.open("rb") as file, np.load(file) as stored:
-            if str(stored["fingerprint"]) != fingerprint:
-                return None
-            # Reading a member to its end verifies its CRC-32.
-            return stored["images"], stored.get("labels")
-    except Exception:  # noqa: BLE001 - whatever is wrong with a cache, decoding is the answer
-        return None
-
-
-def write_cache(
-    path: Path, fingerprint: str, images: np.ndarray, labels: np.ndarray | None
-) -> None:
-    """Keeps decoded images for the next start; does nothing where that cannot be written.
-
-    Args:
-        path: of the cache file.
-        fingerprint: of what the images were decoded from.
-        images: uint8 [N, H, W, C].
-        labels: int32 [N], if any.
-    """
-    arrays: dict[str, Any] = {"fingerprint": np.array(fingerprint), "images": images}
-    if labels is not None:
-        arrays["labels"] = labels
-    with contextlib.suppress(OSError):  # a full disk, a read-only home
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                np.savez(file, **arrays)
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)

@@ -1,61 +1,43 @@
 """Configuration -> splits -> batches: the only room that knows data sets."""
 
-import contextlib
 import dataclasses
 import functools
-import http.client
 import os
-import sys
-import tempfile
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
-from draw_jax.data import image_folder, prepared
-from draw_jax.data.prepared import DataNotFound
+from draw_jax.data import fetch, image_folder, prepared
+from draw_jax.data.interface import NO_FILES, Batch, DataNotFound, Split
+
+__all__ = [
+    "BINARIZATIONS",
+    "SPLITS",
+    "Batch",
+    "DataNotFound",
+    "Split",
+    "batch_indices",
+    "check_shape",
+    "load",
+    "prepare",
+]
 
 SPLITS = ("train", "validation", "test")
 BINARIZATIONS = ("fixed", "dynamic", "none")
-_FETCHED = ("mnist", "binarized_mnist")
+# Sets that are known to be a fixed binarisation, or not to be one; for the others decoding finds out.
+_BINARY = {"mnist": False, "binarized_mnist": True}
 _DIGITS_SPLITS = {"train": (0, 1437), "validation": (1437, 1617), "test": (1617, 1797)}
-_TIMEOUT_SECONDS = 5
 
 
-class Batch(NamedTuple):
-    """Some images of a split and their labels."""
-
-    images: np.ndarray  # uint8 [B, H, W, C]
-    labels: np.ndarray | None  # int32 [B]
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """One split of a data set, in memory."""
-
-    images: np.ndarray  # uint8 [N, H, W, C]
-    labels: np.ndarray | None  # int32 [N]
-    binary: bool  # the set itself is a fixed binarisation: values 0 and 255 only
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Returns (H, W, C)."""
-        return self.images.shape[1:]
-
-    def batch(self, indices: np.ndarray) -> Batch:
-        """Returns the images of these indices [B] and their labels."""
-        return Batch(self.images[indices], None if self.labels is None else self.labels[indices])
-
-
-def load(config: Any, split: str, image_shape: tuple[int, int, int] | None = None) -> Split:
+def load(
+    config: Any,
+    split: str,
+    image_shape: tuple[int, int, int] | None = None,
+    flags: str = "--config.data.",
+) -> Split:
     """Return one split of the data set that the configuration names.
 
     - `mnist`, `binarized_mnist`: from `draw_NAME` or `NAME` under data_dir where tensorflow-datasets
@@ -65,7 +47,8 @@ def load(config: Any, split: str, image_shape: tuple[int, int, int] | None = Non
     - `digits`: 1,797 scans of 8x8 pixels from scikit-learn, enlarged to 28x28 (bicubic), in seeded
       splits of 1,437 / 180 / 180; no files needed.
     - `image_folder`: the PNG, JPEG and WebP files of data_dir and its sub-folders, cropped and made
-      smaller to image_shape; no labels. Splits by a hash of the names, about 80 / 10 / 10 %.
+      smaller to image_shape. Splits by a hash of the names, about 80 / 10 / 10 %. Labels where every
+      picture lies in a sub-folder of data_dir: the place of that sub-folder among their sorted names.
     - any other name: a folder under data_dir that tensorflow-datasets has prepared as array_record.
       Validation is the set's own, else the last 10 % of its train (at least 1 image).
 
@@ -75,33 +58,37 @@ def load(config: Any, split: str, image_shape: tuple[int, int, int] | None = Non
         split: train, validation or test.
         image_shape: (H, W, C), `config.model.image_shape`: what image_folder makes; the other sets
             have a size of their own, for `check_shape`.
+        flags: what the caller's flags have before `data_dir` and `manual_dir`, for advice.
 
     Returns:
-        The split; images stored as 0 and 1 come back as 0 and 255.
+        The split; images stored as 0 and 1 come back as 0 and 255. `binary` is declared for mnist,
+        binarized_mnist and digits; of other sets it is found out where they are decoded.
 
     Raises:
-        ValueError: an unknown split or binarization, a binarization that the set does not allow, a
-            folder whose examples are not images, or image_folder without an image_shape.
+        ValueError: no name, an unknown split or binarization, a binarization that the set does not
+            allow, a folder whose examples are not images, or image_folder without an image_shape.
         DataNotFound: the data is not here and cannot be fetched, or cannot be read.
     """
     if split not in SPLITS:
         raise ValueError(f"expected a split among {', '.join(SPLITS)}, got {split!r}")
     _check_binarization(config.binarization)
-    images, labels = _arrays(config, split, image_shape)
-    if images.max(initial=0) <= 1:
-        images = images * np.uint8(255)
-    binary = bool(((images == 0) | (images == 255)).all())
-    if config.binarization == "fixed" and not binary:
+    if not config.name.strip():
+        raise ValueError(
+            "config.data.name is empty: set it to mnist, binarized_mnist, digits, image_folder, or a "
+            "folder under data_dir that tensorflow-datasets has prepared"
+        )
+    loaded = _load(config, split, image_shape, flags)
+    if config.binarization == "fixed" and not loaded.binary:
         raise ValueError(
             f"data set {config.name!r} has grey values, so it has no fixed binarization: set "
             "config.data.binarization to dynamic or none, or config.data.name to binarized_mnist"
         )
-    if config.binarization == "dynamic" and binary:
+    if config.binarization == "dynamic" and loaded.binary:
         raise ValueError(
             f"data set {config.name!r} is binary already, so there is nothing to draw: set "
             "config.data.binarization to fixed"
         )
-    return Split(images, labels, binary)
+    return loaded
 
 
 def check_shape(split: Split, image_shape: tuple[int, int, int]) -> None:
@@ -114,10 +101,10 @@ def check_shape(split: Split, image_shape: tuple[int, int, int]) -> None:
     Raises:
         ValueError: the shapes differ.
     """
-    if split.images.shape[1:] != tuple(image_shape):
+    if split.image_shape != tuple(image_shape):
         raise ValueError(
             f"expected images of config.model.image_shape {tuple(image_shape)}, got a data set of "
-            f"{split.images.shape[1:]}: set config.model.image_shape to that"
+            f"{split.image_shape}: set config.model.image_shape to that"
         )
 
 
@@ -194,19 +181,24 @@ def _check_binarization(binarization: str) -> None:
         )
 
 
-def _arrays(
-    config: Any, split: str, image_shape: tuple[int, int, int] | None
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _load(config: Any, split: str, image_shape: tuple[int, int, int] | None, flags: str) -> Split:
     if config.name == "digits":
         return _digits(split)
     if config.name == "image_folder":
         if image_shape is None:
             raise ValueError("expected an image_shape (H, W, C) for image_folder, got None")
-        return image_folder.read(config.data_dir, split, image_shape), None
-    return _from_folder(config, split)
+        return image_folder.read(config.data_dir, split, image_shape, flags)
+    loaded = _from_folder(config, split, flags)
+    binary = _BINARY.get(config.name, loaded.binary)
+    if binary and not loaded.binary:
+        raise ValueError(
+            f"expected images of two values in the data set {config.name!r}, got grey ones: set "
+            "config.data.name to the name of another set"
+        )
+    return dataclasses.replace(loaded, binary=binary)
 
 
-def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
+def _digits(split: str) -> Split:
     from PIL import Image
     from sklearn.datasets import load_digits
 
@@ -216,18 +208,30 @@ def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     scans = (digits.images[chosen] * (255 / 16)).astype(np.float32)  # [N, 8, 8], 0..255
     large = [Image.fromarray(s).resize((28, 28), Image.Resampling.BICUBIC) for s in scans]
     images = np.stack([np.asarray(image) for image in large])[..., None]
-    return images.clip(0, 255).round().astype(np.uint8), digits.target[chosen].astype(np.int32)
+    images = images.clip(0, 255).round().astype(np.uint8)
+    return Split(images, digits.target[chosen].astype(np.int32), binary=False)
 
 
-def _from_folder(config: Any, split: str) -> tuple[np.ndarray, np.ndarray | None]:
+def _from_folder(config: Any, split: str, flags: str) -> Split:
     data_dir = Path(
         config.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     ).expanduser()
-    folder = _find(data_dir, config.name)
-    if folder is None and config.name in _FETCHED:
-        folder = _build(config.name, data_dir, config.manual_dir)
+    if os.path.exists(data_dir) and not os.path.isdir(data_dir):
+        raise DataNotFound(
+            f"data_dir {data_dir} is a file, not a folder: set {flags}data_dir=DIR to a folder"
+        )
+    fetched = config.name in fetch.NAMES
+    try:
+        folder = (fetch if fetched else prepared).find(data_dir, config.name)
+    except OSError as error:
+        raise DataNotFound(
+            f"cannot look into {error.filename} ({error.strerror}): make it readable, or set "
+            f"{flags}data_dir=DIR to another one"
+        ) from None
+    if folder is None and fetched:
+        folder = fetch.build(config.name, data_dir, config.manual_dir, flags)
     if folder is None:
-        raise DataNotFound(_other_not_found(config.name, data_dir))
+        raise DataNotFound(_not_found(config.name, data_dir, flags))
     sizes = prepared.split_sizes(folder)
     source, start, stop = split, 0, sizes.get(split, 0)
     if "validation" not in sizes and split != "test":
@@ -239,89 +243,11 @@ def _from_folder(config: Any, split: str) -> tuple[np.ndarray, np.ndarray | None
     return prepared.read(folder, source, start, stop)
 
 
-def _find(data_dir: Path, name: str) -> Path | None:
-    own = prepared.find(data_dir, f"draw_{name}") if name in _FETCHED else None
-    return own or prepared.find(data_dir, name)
-
-
-def _build(name: str, data_dir: Path, manual_dir: str) -> Path:
-    import tensorflow_datasets as tfds
-
-    from draw_jax.data.builders import draw_binarized_mnist, draw_mnist
-
-    builder: type[tfds.core.GeneratorBasedBuilder]
-    if name == "mnist":
-        builder, base = draw_mnist.DrawMnist, draw_mnist.URL
-    else:
-        builder, base = draw_binarized_mnist.DrawBinarizedMnist, draw_binarized_mnist.URL
-    files = {url: i.filename for url, i in builder.url_infos.items() if url.startswith(base)}
-    manual = Path(manual_dir).expanduser() if manual_dir else None
-    try:
-        if manual is not None and not manual.is_dir():
-            raise NotADirectoryError(f"manual_dir {manual} is not a folder")
-        for url, file in files.items():
-            if manual is None or not any((manual / f).exists() for f in (file, f"{file}.gz")):
-                _reach(url)
-        data_dir.mkdir(parents=True, exist_ok=True)
-        # Downloads go to a folder that ends with this call: no later run takes half a file.
-        with (
-            tempfile.TemporaryDirectory(prefix="draw_jax_download_", dir=data_dir) as downloads,
-            contextlib.redirect_stdout(sys.stderr),
-        ):
-            builder(data_dir=data_dir).download_and_prepare(
-                download_dir=downloads,
-                download_config=tfds.download.DownloadConfig(
-                    manual_dir=manual, force_checksums_validation=True, try_download_gcs=False
-                ),
-                file_format="array_record",
-            )
-        cause = f"{data_dir / builder.name} is incomplete, delete it"
-    except Exception as error:  # noqa: BLE001 - whatever network, disk and files bring
-        logging.debug("preparing %s failed", name, exc_info=True)
-        cause = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
-    folder = _find(data_dir, name)  # there, too, when another process was faster
-    if folder is None:
-        raise DataNotFound(_fetched_not_found(name, data_dir, manual, files, cause))
-    return folder
-
-
-def _reach(url: str) -> None:
-    """Raise at once what tensorflow-datasets would find out after minutes of retries."""
-    try:
-        urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS).close()
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code >= 500:  # anything less it does not retry
-            raise OSError(f"cannot download {url} ({error})") from None
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise OSError(f"cannot download {url} ({reason})") from None
-
-
-def _fetched_not_found(
-    name: str, data_dir: Path, manual: Path | None, files: dict[str, str], cause: str
-) -> str:
-    base = next(iter(files)).removesuffix(next(iter(files.values())))
-    manual_dir = f"in manual_dir {manual}" if manual else "in no manual_dir (none is set)"
-    gzipped = ", as they are or gzipped" if name == "binarized_mnist" else ""
-    return f"""data set {name!r} is not here: {cause}
-Looked in {data_dir} for array_record folders draw_{name} and {name}{_there(data_dir, name)}, \
-and {manual_dir}.
-Three ways out:
-- on a machine with a network, in an empty folder: curl -fLO '{base}{{{",".join(files.values())}}}'
-- --config.data.manual_dir=DIR, the folder that has these files{gzipped}: {", ".join(files.values())}
-- --config=configs/digits.py, small digits that need no files"""
-
-
-def _other_not_found(name: str, data_dir: Path) -> str:
+def _not_found(name: str, data_dir: Path, flags: str) -> str:
     return f"""data set {name!r} is not here: other names are mnist, binarized_mnist, digits, image_folder
-Looked in {data_dir} for an array_record folder {name}{_there(data_dir, name)}.
+Looked in {data_dir} for an array_record folder {name}{prepared.there(data_dir, name)}.
 Three ways out:
 - where there are a network and TensorFlow: \
 tfds build {name} --file_format=array_record --data_dir=DIR
-- --config.data.data_dir=DIR, the folder that holds {name}/VERSION/dataset_info.json
-- --config=configs/digits.py, small digits that need no files"""
-
-
-def _there(data_dir: Path, name: str) -> str:
-    return " (which is there in another format)" if (data_dir / name).is_dir() else ""
+- {flags}data_dir=DIR, the folder that holds {name}/VERSION/dataset_info.json
+- {NO_FILES}"""

@@ -1,0 +1,130 @@
+"""MNIST and its fixed binarisation, downloaded or taken from manual_dir, and prepared once."""
+
+import contextlib
+import http.client
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import warnings
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from draw_jax.data import prepared
+from draw_jax.data.interface import NO_FILES, DataNotFound
+
+NAMES = ("mnist", "binarized_mnist")
+_TIMEOUT_SECONDS = 5
+
+
+def find(data_dir: Path, name: str) -> Path | None:
+    """Return the prepared folder of one of NAMES, our own builder's first; None if there is none.
+
+    Raises:
+        OSError: a folder is there and cannot be looked into.
+    """
+    return prepared.find(data_dir, f"draw_{name}") or prepared.find(data_dir, name)
+
+
+def build(name: str, data_dir: Path, manual_dir: str, flags: str) -> Path:
+    """Prepare one of NAMES in data_dir as array_record and return its folder.
+
+    Args:
+        name: mnist or binarized_mnist.
+        data_dir: made if missing.
+        manual_dir: a folder with the original files, or some of them; "" is none.
+        flags: what the advice puts before `data_dir` and `manual_dir`.
+
+    Raises:
+        DataNotFound: the files cannot be had, are not the right ones, or data_dir cannot be written.
+    """
+    with prepared.quietly():
+        try:
+            tfds = prepared.import_tfds()
+            from draw_jax.data.builders import draw_binarized_mnist, draw_mnist
+        except Exception as error:
+            prepared.refuse_failed_import(error)
+            raise
+    builder: Any
+    if name == "mnist":
+        builder, base = draw_mnist.DrawMnist, draw_mnist.URL
+    else:
+        builder, base = draw_binarized_mnist.DrawBinarizedMnist, draw_binarized_mnist.URL
+    files = {url: i.filename for url, i in builder.url_infos.items() if url.startswith(base)}
+    manual = Path(manual_dir).expanduser() if manual_dir else None
+    try:
+        if manual is not None and not manual.is_dir():
+            raise NotADirectoryError(f"manual_dir {manual} is not a folder")
+        for url, file in files.items():
+            if manual is None or not any((manual / f).exists() for f in (file, f"{file}.gz")):
+                _reach(url)
+        with (
+            _downloads(name, data_dir, flags) as downloads,
+            contextlib.redirect_stdout(sys.stderr),
+            warnings.catch_warnings(action="ignore"),
+        ):
+            builder(data_dir=data_dir).download_and_prepare(
+                download_dir=downloads,
+                download_config=tfds.download.DownloadConfig(
+                    manual_dir=manual, force_checksums_validation=True, try_download_gcs=False
+                ),
+                file_format="array_record",
+            )
+        cause = f"{data_dir / builder.name} is incomplete, delete it"
+    except DataNotFound:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever network, disk and files bring
+        prepared.refuse_failed_import(error)
+        logging.debug("preparing %s failed", name, exc_info=True)
+        cause = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+    folder = find(data_dir, name)  # there, too, when another process was faster
+    if folder is None:
+        raise DataNotFound(_not_found(name, data_dir, manual, files, cause, flags))
+    return folder
+
+
+def _downloads(name: str, data_dir: Path, flags: str) -> tempfile.TemporaryDirectory[str]:
+    """Return a folder that ends with this call of the program: no later one takes half a file."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix="draw_jax_download_", dir=data_dir)
+    except OSError as error:
+        raise DataNotFound(
+            f"cannot prepare {name!r} in data_dir {data_dir} ({error.strerror}): set "
+            f"{flags}data_dir=DIR to a folder that can be written"
+        ) from None
+
+
+def _reach(url: str) -> None:
+    """Raise at once what tensorflow-datasets would find out after minutes of retries."""
+    try:
+        urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code >= 500:  # anything less it does not retry
+            raise OSError(f"cannot download {url} ({error})") from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise OSError(f"cannot download {url} ({reason})") from None
+
+
+def _not_found(
+    name: str,
+    data_dir: Path,
+    manual: Path | None,
+    files: dict[str, str],
+    cause: str,
+    flags: str,
+) -> str:
+    base = next(iter(files)).removesuffix(next(iter(files.values())))
+    manual_dir = f"in manual_dir {manual}" if manual else "in no manual_dir (none is set)"
+    gzipped = ", as they are or gzipped" if name == "binarized_mnist" else ""
+    return f"""data set {name!r} is not here: {cause}
+Looked in {data_dir} for array_record folders draw_{name} and {name}{prepared.there(data_dir, name)}, \
+and {manual_dir}.
+Three ways out:
+- on a machine with a network, in an empty folder: curl -fLO '{base}{{{",".join(files.values())}}}'
+- {flags}manual_dir=DIR, the folder that has these files{gzipped}: {", ".join(files.values())}
+- {NO_FILES}"""

@@ -1,0 +1,50 @@
+"""What a data set gives to its users: a split that cuts batches, or the reason why there is none."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+# What an error without data offers last.
+NO_FILES = "python train.py --config=configs/digits.py, a model of small digits that need no files"
+
+
+class DataNotFound(RuntimeError):
+    """A data set that is not on this machine, cannot be fetched, or cannot be read."""
+
+
+class Batch(NamedTuple):
+    """Some images of a split, with their labels."""
+
+    images: np.ndarray  # uint8 [B, H, W, C]
+    labels: np.ndarray | None  # int32 [B]; None where the set has no labels
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """One split of a data set, in memory.
+
+    Training reads it by `batch`, `len`, `image_shape`, `labels` and `binary` alone, so that a set
+    larger than memory needs only these.
+    """
+
+    images: np.ndarray  # uint8 [N, H, W, C]
+    labels: np.ndarray | None  # int32 [N]
+    binary: bool  # the set itself is a fixed binarisation: values 0 and 255 only
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """The shape (H, W, C) of every image."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """Return copies of the images at some indices, in their order, with their labels.
+
+        Args:
+            indices: integers [B] in [0, N).
+        """
+        return Batch(self.images[indices], None if self.labels is None else self.labels[indices])
