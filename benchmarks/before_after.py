@@ -82,7 +82,9 @@ def find_commit(revision: str, root: Path = ROOT) -> str:
     if not revision:
         raise ValueError("which version is the old one? Such as --old=HEAD")
     try:
-        return git("rev-parse", "--verify", "--quiet", "--short", f"{revision}^{{commit}}", root=root)
+        return git(
+            "rev-parse", "--verify", "--quiet", "--short", f"{revision}^{{commit}}", root=root
+        )
     except subprocess.CalledProcessError:
         raise ValueError(f"--old: the repository has no revision {revision!r}") from None
 

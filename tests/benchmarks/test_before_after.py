@@ -1,19 +1,20 @@
 """Two versions in turn: a small repository stands for the project, as no test needs a real model."""
 
 import json
+import os
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import pytest
+
+from tests.benchmarks.commands import FAST_COMPILING, ROOT
 
 with warnings.catch_warnings():
     # A --config flag with a default reads it at once, by a call that Python is about to drop.
     warnings.simplefilter("ignore", DeprecationWarning)
     from benchmarks import before_after
 
-ROOT = Path(__file__).parents[2]
 CONFIG = """
 from ml_collections import ConfigDict
 
@@ -192,6 +193,7 @@ def test_the_command_finds_no_difference_from_the_last_commit(tmp_path):
         ],
         check=False,
         cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": FAST_COMPILING},
         capture_output=True,
         text=True,
         timeout=300,
