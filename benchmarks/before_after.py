@@ -13,6 +13,7 @@ The losses of the first updates tell whether both versions compute the same.
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -229,6 +230,7 @@ def told_losses(old: Sequence[float], new: Sequence[float]) -> str:
 
 def main() -> int:
     """Prints the table and returns the exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.ERROR))  # so that the folder is removed
     rounds, count = measuring.REPEATS.value, _UPDATES.value
     commit = find_commit(_OLD.value)
     here = git("describe", "--always", "--dirty", "--exclude=*")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
 
 import pytest
@@ -178,19 +179,38 @@ def test_losses_agree_to_the_last_digit_or_the_first_difference_is_told():
     assert told == "The losses differ from update 2 on: old 2.0, new 2.000000238418579 nats."
 
 
-@pytest.mark.slow
-def test_the_command_finds_no_difference_from_the_last_commit(tmp_path):
+@pytest.fixture
+def last_commit():
     try:
-        commit = before_after.find_commit("HEAD")
+        return before_after.find_commit("HEAD")
     except before_after.NoRepository:
         pytest.skip("the project lies in no git repository")
+
+
+def command(*words):
+    module = (sys.executable, "-m", "benchmarks.before_after", "--old=HEAD")
+    return [*module, "--config=configs/smoke.py", *words]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("last_commit")
+def test_a_terminated_command_leaves_no_folder(tmp_path):
+    process = subprocess.Popen(command(), cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)})
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob("*/version/draw_jax")) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert process.poll() is None and list(tmp_path.iterdir())
+    process.terminate()
+    assert process.wait(60) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_command_finds_no_difference_from_the_last_commit(last_commit, tmp_path):
     sizes = ("time_steps=2", "enc_size=8", "dec_size=8", "read_size=0", "write_size=0")
+    sizes = (f"--config.model.{size}" for size in sizes)
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks.before_after", "--old=HEAD", "--repeats=3"),
-            *("--config=configs/smoke.py", "--updates=2", f"--json={tmp_path / 'figures.json'}"),
-            *(f"--config.model.{size}" for size in sizes),
-        ],
+        command("--repeats=3", "--updates=2", f"--json={tmp_path / 'figures.json'}", *sizes),
         check=False,
         cwd=ROOT,
         env=os.environ | {"XLA_FLAGS": FAST_COMPILING},
@@ -200,7 +220,7 @@ def test_the_command_finds_no_difference_from_the_last_commit(tmp_path):
     )
     assert done.returncode == 0 and done.stderr == "", done.stderr
     tables = [line for line in done.stdout.splitlines() if line.startswith("|")]
-    assert len(tables) == 4 and f"old ({commit})" in tables[2]
+    assert len(tables) == 4 and f"old ({last_commit})" in tables[2]
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["old_ms"] > 0 and figures["new_ms"] > 0
     assert figures["ratio_low"] <= figures["ratio"] <= figures["ratio_high"]
