@@ -1,0 +1,82 @@
+"""Benchmarks that compile for long, as a user runs them."""
+
+import pytest
+
+from configs import smoke
+from tests.benchmarks.commands import PLAIN, TINY, check_measured, check_table, run_measurements
+
+pytestmark = pytest.mark.slow
+
+RUNS = {
+    "breakdown": ("benchmarks.breakdown", *TINY, "--images=50"),
+    "sample": ("benchmarks.sample", *TINY, "--batches=1,3"),
+    "scaling": (
+        *("benchmarks.scaling", *TINY, *PLAIN, "--time_steps=4,2"),
+        *("--batches=", "--image_sizes="),
+    ),
+    "settings": (
+        *("benchmarks.settings", *TINY, "--batches=4"),
+        "--settings=default,bfloat16,while_graphs",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return run_measurements(RUNS, tmp_path_factory.mktemp("benchmarks"))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_command_prints_a_table_and_writes_positive_figures(name, runs):
+    check_measured(runs[name])
+    check_table(runs[name])
+
+
+def test_breakdown_has_every_piece_and_percentages_of_the_step(runs):
+    figures = runs["breakdown"].figures
+    passes = {name: set(kinds) for name, kinds in figures["pieces"].items()}
+    forward, gradient, both = {"forward"}, {"gradient"}, {"forward", "gradient"}
+    assert passes == {
+        **dict.fromkeys(("update", "products", "weight gradients"), gradient),
+        **dict.fromkeys(("loss", "read", "write", "filterbanks", "gates"), both),
+        **dict.fromkeys(("optimiser", "noise", "data", "logging"), forward),
+    }
+    for kinds in figures["pieces"].values():
+        for spread in kinds.values():
+            assert spread["low"] <= spread["median"] <= spread["high"]
+    median = {name: figures["pieces"][name]["forward"]["median"] for name in ("data", "logging")}
+    step = figures["pieces"]["update"]["gradient"]["median"]
+    assert figures["step_ms"] == step
+    assert figures["data_percent"] == pytest.approx(100 * median["data"] / step)
+    every = smoke.get_config().train.log_every
+    assert figures["logging_percent"] == pytest.approx(100 * median["logging"] / step / every)
+    assert "do not add up" in runs["breakdown"].stdout
+
+
+def test_sample_measures_the_batches_asked_for(runs):
+    rows = runs["sample"].figures["rows"]
+    assert [row["batch"] for row in rows] == [1, 3]
+    for row in rows:
+        assert row["images_per_second"] == pytest.approx(1e3 * row["batch"] / row["batch_ms"])
+        assert row["batch_ms_low"] <= row["batch_ms"] <= row["batch_ms_high"]
+
+
+def test_scaling_has_a_table_for_every_axis_asked_for(runs):
+    figures = runs["scaling"].figures
+    assert set(figures) == {"time_steps", "devices", "device"}
+    for axis, sizes, units in (("time_steps", [2, 4], [2, 4]), ("devices", [1, 2], [1, 1 / 2])):
+        rows = figures[axis]["rows"]
+        assert [row["size"] for row in rows] == sizes
+        for row, unit in zip(rows, units, strict=True):
+            assert row["cost"] == pytest.approx(row["step_ms"] / unit)
+
+
+def test_settings_report_what_ran_what_failed_and_what_could_not(runs):
+    run = runs["settings"]
+    assert run.figures["backend"] == "cpu"
+    assert [(row["setting"], row["dtype"]) for row in run.figures["rows"]] == [
+        *(("default", "float32"), ("bfloat16", "bfloat16"))
+    ]
+    assert all(row["batch"] == 4 and "error" not in row for row in run.figures["rows"])
+    assert "left out: while_graphs, for GPUs only" in run.stdout
+    assert len([line for line in run.stdout.splitlines() if line.startswith("|")]) == 4

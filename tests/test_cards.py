@@ -1,0 +1,43 @@
+"""Shipped weights come with a card, whose numbers are those of docs/results.md."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted(file.parent for file in (ROOT / "draw_jax/pretrained").glob("*/config.json"))
+
+
+def names(folder):
+    return folder.name
+
+
+def test_weights_are_shipped():
+    assert SHIPPED
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=names)
+def test_a_cards_numbers_are_those_of_the_results(folder):
+    card, results = (folder / "card.md").read_text(), (ROOT / "docs/results.md").read_text()
+    measured = set(re.findall(r"\d+\.\d{2}\b", card))
+    assert len(measured) >= 5
+    missing = {number for number in measured if not re.search(rf"\b{re.escape(number)}\b", results)}
+    assert not missing
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=names)
+def test_a_card_tells_the_sizes_of_its_model_and_how_to_use_it(folder):
+    card = (folder / "card.md").read_text()
+    config = json.loads((folder / "config.json").read_text())
+    model = config["model"]
+    for told in (
+        *(f"T = {model['time_steps']} ", f"{model['enc_size']} units"),
+        *(f"{model['latent_size']} latent", f"Batch {config['train']['batch_size']}"),
+        *(f"--pretrained={folder.name} ", "## Limits", "## Licence"),
+    ):
+        assert told in card, told
+    for kind in ("read", "write"):
+        size = model[f"{kind}_size"]
+        assert re.search(rf"{kind} window\s{size}x{size}\b", card)
