@@ -382,22 +382,6 @@ def test_plots_are_written_and_leave_pyplot_alone(tmp_path, name):
         assert (edge == 255).all()
 
 
-def test_a_report_shows_every_metric_it_has(tmp_path):
-    with Image.open(draw_report(tmp_path / "a.png")) as picture:
-        plain = picture.size
-    with Image.open(draw_report(tmp_path / "b.png", kl_nats=np.ones(3))) as picture:
-        assert picture.size[0] == plain[0] and picture.size[1] > plain[1]
-
-
-def test_a_report_shows_the_first_16_samples(tmp_path):
-    images = pictures(20, 8, 8, 1)
-    written = [
-        curves.report(ROWS, [(10, shown)], tmp_path / f"{n}.png").read_bytes()
-        for n, shown in enumerate((images, images[:16], images[4:]))
-    ]
-    assert written[0] == written[1] != written[2]
-
-
 # Files
 
 
