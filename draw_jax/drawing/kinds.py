@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from draw_jax.drawing import latents, sampling
-from draw_jax.drawing.figures import animations, grids, look, strips
+from draw_jax.drawing.figures import animations, grids, look, reconstructions, strips
 from draw_jax.model import attention
 from draw_jax.system import files
 
@@ -46,11 +46,11 @@ def sequence(job: Job) -> list[Path]:
     """Saves how samples come about: a film strip (figures 1, 7, 10) and two animations."""
     trace = sampling.generate(job.model, job.variables, job.key, job.rows)
     frames = sampling.mean_images(trace.canvases)
-    look = (trace.write_windows, job.model.write_size or None)
-    picture = strips.film_strip(frames, *look, scale=job.scale)
-    paths = _save(job, "sequence", picture, frames=frames, **_arrays("write", look[0]))
+    windows, size = trace.write_windows, job.model.write_size or None
+    picture = strips.film_strip(frames, windows, size, scale=job.scale)
+    paths = _save(job, "sequence", picture, frames=frames, **_arrays("write", windows))
     for name in ("sequence.gif", "sequence.webp"):
-        animations.animation(frames, job.out / name, *look, scale=job.scale)
+        animations.animation(frames, job.out / name, windows, size, scale=job.scale)
         paths.append(job.out / name)
     return paths
 
@@ -69,7 +69,7 @@ def reconstruct(job: Job) -> list[Path]:
         # Eq. 27 without its factor gamma, so that the glimpse shows on the image's own scale.
         ones = windows._replace(gamma=jnp.ones_like(windows.gamma))
         glimpses = np.asarray(attention.read(repeated, ones, size))
-    picture = strips.reconstruction(
+    picture = reconstructions.reconstruction(
         images,
         frames,
         np.maximum(output.kl, 0.0),  # float32 rounding can leave -1e-7
