@@ -35,6 +35,7 @@ class Job(NamedTuple):
 
 def samples(job: Job) -> list[Path]:
     """Saves a grid of samples, the means of D or draws from it (eq. 16)."""
+    _refuse_too_large(job, job.columns)
     trace = sampling.generate(job.model, job.variables, job.key, job.rows * job.columns)
     means = sampling.mean_images(trace.canvases[-1])
     shown = sampling.draw_images(job.key, trace.canvases[-1]) if job.draws else means
@@ -44,6 +45,7 @@ def samples(job: Job) -> list[Path]:
 
 def sequence(job: Job) -> list[Path]:
     """Saves how samples come about: a film strip (figures 1, 7, 10) and two animations."""
+    _refuse_too_large(job, 1)
     trace = sampling.generate(job.model, job.variables, job.key, job.rows)
     frames = sampling.mean_images(trace.canvases)
     windows, size = trace.write_windows, job.model.write_size or None
@@ -57,6 +59,7 @@ def sequence(job: Job) -> list[Path]:
 
 def reconstruct(job: Job) -> list[Path]:
     """Saves what inference sees, draws and costs, step by step, for test images."""
+    _refuse_too_large(job, 1)
     images = job.images("test")[: job.rows]
     output = sampling.reconstruct(job.model, job.variables, images, job.key)
     trace, size = output.trace, job.model.read_size
@@ -96,6 +99,7 @@ def reconstruct(job: Job) -> list[Path]:
 
 def interpolate(job: Job) -> list[Path]:
     """Saves ways from one sample to another through latent space, one a row."""
+    _refuse_too_large(job, max(2, job.columns))
     model = job.model
     z = sampling.noise(job.key, 2 * job.rows, model.time_steps, model.latent_size)
     rows = [
@@ -116,6 +120,7 @@ def interpolate(job: Job) -> list[Path]:
 
 def nearest(job: Job) -> list[Path]:
     """Saves samples with, per row, the training image nearest to the last (figures 6, 9, 12)."""
+    _refuse_too_large(job, job.columns)
     trace = sampling.generate(job.model, job.variables, job.key, job.rows * job.columns)
     means = sampling.mean_images(trace.canvases[-1])
     training = job.images("train")
@@ -126,6 +131,7 @@ def nearest(job: Job) -> list[Path]:
 
 def fix_step(job: Job) -> list[Path]:
     """Saves samples that share z at one time step, the rest drawn freshly."""
+    _refuse_too_large(job, job.columns)
     count = job.rows * job.columns
     trace = latents.fix_step(job.model, job.variables, job.key, job.step, count)
     means = sampling.mean_images(trace.canvases[-1])
@@ -141,6 +147,12 @@ KINDS: dict[str, Callable[[Job], list[Path]]] = {
     "nearest": nearest,
     "fix_step": fix_step,
 }
+
+
+def _refuse_too_large(job: Job, columns: int) -> None:
+    """Refuses a picture of `job.rows` x `columns` images at least, before any is drawn."""
+    height, width, _ = job.model.image_shape
+    look.check_sheet(job.rows, columns, height, width, job.scale)
 
 
 def _arrays(prefix: str, windows: Any) -> dict[str, np.ndarray]:
