@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from draw_jax.drawing import latents, sampling
-from draw_jax.drawing.figures import animations, grids, look, strips
+from draw_jax.drawing.figures import animations, grids, look, reconstructions, strips
 from draw_jax.model import attention
 from draw_jax.model.draw import Draw
 from draw_jax.model.task import Variables
@@ -38,6 +38,7 @@ class Job(NamedTuple):
 
 def samples(job: Job) -> list[Path]:
     """Saves a grid of samples, the means of D or draws from it (eq. 16)."""
+    _refuse_too_large(job, job.columns)
     trace = sampling.generate(job.model, job.variables, job.key, job.rows * job.columns)
     means = sampling.mean_images(job.model, trace.canvases[-1])
     shown = sampling.draw_images(job.model, job.key, trace.canvases[-1]) if job.draws else means
@@ -47,19 +48,21 @@ def samples(job: Job) -> list[Path]:
 
 def sequence(job: Job) -> list[Path]:
     """Saves how samples come about: a film strip (figures 1, 7, 10) and two animations."""
+    _refuse_too_large(job, 1)
     trace = sampling.generate(job.model, job.variables, job.key, job.rows)
     frames = sampling.mean_images(job.model, trace.canvases)
-    look = (trace.write_windows, job.model.write_size or None)
-    picture = strips.film_strip(frames, *look, scale=job.scale)
-    paths = _save(job, "sequence", picture, frames=frames, **_arrays("write", look[0]))
+    windows, size = trace.write_windows, job.model.write_size or None
+    picture = strips.film_strip(frames, windows, size, scale=job.scale)
+    paths = _save(job, "sequence", picture, frames=frames, **_arrays("write", windows))
     for name in ("sequence.gif", "sequence.webp"):
-        animations.animation(frames, job.out / name, *look, scale=job.scale)
+        animations.animation(frames, job.out / name, windows, size, scale=job.scale)
         paths.append(job.out / name)
     return paths
 
 
 def reconstruct(job: Job) -> list[Path]:
     """Saves what inference sees, draws and costs, step by step, for test images."""
+    _refuse_too_large(job, 1)
     return reconstruct_images(job, job.images("test")[: job.rows])
 
 
@@ -77,7 +80,7 @@ def reconstruct_images(job: Job, images: np.ndarray) -> list[Path]:
         # Eq. 27 without its factor gamma, so that the glimpse shows on the image's own scale.
         ones = windows._replace(gamma=jnp.ones_like(windows.gamma))
         glimpses = np.asarray(attention.read(repeated, ones, size))
-    picture = strips.reconstruction(
+    picture = reconstructions.reconstruction(
         images,
         frames,
         np.maximum(output.kl, 0.0),  # float32 rounding can leave -1e-7
@@ -104,6 +107,7 @@ def reconstruct_images(job: Job, images: np.ndarray) -> list[Path]:
 
 def interpolate(job: Job) -> list[Path]:
     """Saves ways from one sample to another through latent space, one a row."""
+    _refuse_too_large(job, max(2, job.columns))
     model = job.model
     z = sampling.noise(job.key, 2 * job.rows, model.time_steps, model.latent_size)
     rows = [
@@ -124,6 +128,7 @@ def interpolate(job: Job) -> list[Path]:
 
 def nearest(job: Job) -> list[Path]:
     """Saves samples with, per row, the training image nearest to the last (figures 6, 9, 12)."""
+    _refuse_too_large(job, job.columns)
     trace = sampling.generate(job.model, job.variables, job.key, job.rows * job.columns)
     means = sampling.mean_images(job.model, trace.canvases[-1])
     training = job.images("train")
@@ -134,6 +139,7 @@ def nearest(job: Job) -> list[Path]:
 
 def fix_step(job: Job) -> list[Path]:
     """Saves samples that share z at one time step, the rest drawn freshly."""
+    _refuse_too_large(job, job.columns)
     count = job.rows * job.columns
     trace = latents.fix_step(job.model, job.variables, job.key, job.time_step, count)
     means = sampling.mean_images(job.model, trace.canvases[-1])
@@ -149,6 +155,12 @@ KINDS: dict[str, Callable[[Job], list[Path]]] = {
     "nearest": nearest,
     "fix_step": fix_step,
 }
+
+
+def _refuse_too_large(job: Job, columns: int) -> None:
+    """Refuses a picture of `job.rows` x `columns` images at least, before any is drawn."""
+    height, width, _ = job.model.image_shape
+    look.check_sheet(job.rows, columns, height, width, job.scale)
 
 
 def _arrays(prefix: str, windows: Any) -> dict[str, np.ndarray]:

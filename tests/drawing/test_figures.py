@@ -1,97 +1,17 @@
-import math
-import sys
-from types import SimpleNamespace
+"""What all pictures share: rectangles, colours, legends, files and errors."""
 
-import matplotlib
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from draw_jax.drawing.figures import animations, curves, filters, grids, look, rectangles, strips
-
-
-def pictures(*shape, seed=0):
-    return np.random.default_rng(seed).random(shape).astype(np.float32)
-
-
-def one_window(g_x=5.0, g_y=6.0, sigma_sq=0.0, delta=2.0):
-    return SimpleNamespace(g_x=g_x, g_y=g_y, sigma_sq=sigma_sq, delta=delta)
-
-
-def some_windows(*shape, seed=1):
-    rng = np.random.default_rng(seed)
-    return SimpleNamespace(
-        g_x=rng.uniform(1, 8, shape),
-        g_y=rng.uniform(1, 8, shape),
-        sigma_sq=rng.uniform(0.1, 2, shape),
-        delta=rng.uniform(0.5, 2, shape),
-    )
-
-
-def enlarged(image, scale):
-    """A panel as it must look, one pixel at a time."""
-    height, width, channels = image.shape
-    result = np.zeros((height * scale, width * scale, 3), np.uint8)
-    for y in range(height * scale):
-        for x in range(width * scale):
-            for c in range(3):
-                value = float(image[y // scale, x // scale, min(c, channels - 1)])
-                result[y, x, c] = round(value * 255)
-    return result
-
-
-def coloured(picture, colour):
-    return (np.asarray(picture) == colour).all(-1)
-
-
-# Grids
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("count", "columns", "rows"), [(1, 1, 1), (5, 3, 2), (6, 3, 2), (7, 3, 3)])
-def test_every_panel_of_a_grid_is_the_enlarged_image(channels, count, columns, rows):
-    images = pictures(count, 4, 6, channels)
-    sheet = np.asarray(grids.grid(images, columns=3 if count > 1 else None, scale=3, padding=2))
-    assert sheet.shape == (rows * 14 + 2, columns * 20 + 2, 3)
-    covered = np.zeros(sheet.shape[:2], bool)
-    for n in range(count):
-        i, j = divmod(n, columns)
-        panel = np.s_[2 + 14 * i : 14 + 14 * i, 2 + 20 * j : 20 + 20 * j]
-        np.testing.assert_array_equal(sheet[panel], enlarged(images[n], 3))
-        covered[panel] = True
-    assert coloured(sheet, look.BACKGROUND)[~covered].all() and (~covered).any()
-
-
-@pytest.mark.parametrize(("size", "scale"), [(8, 14), (28, 4), (54, 2), (100, 1), (500, 1)])
-def test_small_images_are_enlarged_until_they_are_readable(size, scale):
-    assert grids.grid(pictures(1, size, size, 1), padding=0).size == (size * scale,) * 2
-
-
-def test_a_grid_is_square_unless_told_otherwise():
-    assert grids.grid(pictures(9, 2, 2, 1), scale=1, padding=0).size == (6, 6)
-    assert grids.grid(pictures(9, 2, 2, 1), columns=9, scale=1, padding=0).size == (18, 2)
-
-
-def test_nearest_column_is_apart_and_framed():
-    samples, neighbours = pictures(6, 5, 5, 1), pictures(2, 5, 5, 1, seed=1)
-    sheet = np.asarray(grids.with_nearest(samples, neighbours, columns=3, scale=4))
-    # frame 3, then three panels of 20 with padding 2; gap 24 // 6 = 4; frame 3, one panel, frame 3
-    assert sheet.shape == (3 + 46 + 3, 3 + 68 + 4 + 24 + 3, 3)
-    for row in range(2):
-        top = 3 + 2 + 22 * row
-        for column in range(3):
-            left = 3 + 2 + 22 * column
-            panel = sheet[top : top + 20, left : left + 20]
-            np.testing.assert_array_equal(panel, enlarged(samples[3 * row + column], 4))
-        left = sheet.shape[1] - 3 - 2 - 20
-        panel = sheet[top : top + 20, left : left + 20]
-        np.testing.assert_array_equal(panel, enlarged(neighbours[row], 4))
-    frame = coloured(sheet, look.ACCENT)
-    assert frame.any(0).nonzero()[0][0] == 3 + 68 + 4 - 3
-    assert frame[:, -1].all() and frame[0, -24:].all() and not frame[10, :70].any()
-
+from tests.drawing.arrays import coloured, enlarged, one_window, pictures, some_windows
+from tests.drawing.test_curves import ROWS, draw_report
+from tests.drawing.test_filter_figures import draw_filters
+from tests.drawing.test_strips import reconstruct
 
 # Rectangles
 
@@ -115,26 +35,83 @@ def test_corners_of_a_thin_rectangle_are_on_the_pixel_centres():
     assert not panel.any()
 
 
+def beneath(panel, colour=look.WRITE):
+    """Returns `panel` with every pixel mixed half and half with a colour."""
+    mixed = np.zeros_like(panel)
+    for y, x, c in np.ndindex(panel.shape):
+        mixed[y, x, c] = round((int(panel[y, x, c]) + colour[c]) / 2)
+    return mixed
+
+
 @pytest.mark.parametrize("sigma", [0.0, 0.2, 1.0, 2.0, 3.0])
 def test_border_is_as_wide_as_sigma_says(sigma):
     scale = 4
-    panel = np.zeros((40 * scale, 40 * scale, 3), np.uint8)
+    panel = enlarged(pictures(40, 40, 1), scale)
     window = one_window(g_x=20.5, g_y=20.5, sigma_sq=sigma**2, delta=10.0)
-    drawn = coloured(rectangles.draw_window(panel, window, 3, scale), look.WRITE)
+    drawn = rectangles.draw_window(panel, window, 3, scale)
+    changed = (drawn != panel).any(-1)
     width = max(1, round(0.75 * sigma * scale))
-    middle = drawn[80].nonzero()[0]
+    middle = changed[80].nonzero()[0]
     assert len(middle) == 2 * width
     for border, edge in ((middle[:width], 10.5), (middle[width:], 30.5)):
         assert border[-1] - border[0] == width - 1
         # Centred on the edge to half a picture pixel.
         assert abs((border[0] + border[-1] + 1) / 2 - (edge - 0.5) * scale) <= 0.5
+        # An opaque line of one pixel is the rectangle, and the rest lets the picture through.
+        line = coloured(drawn, look.WRITE)[80, border[0] : border[-1] + 1].nonzero()[0] + border[0]
+        assert len(line) == 1 and abs(line[0] + 0.5 - (edge - 0.5) * scale) <= 0.5
+    rest = changed & ~coloured(drawn, look.WRITE)
+    np.testing.assert_array_equal(drawn[rest], beneath(panel)[rest])
+    assert rest.any() == (width > 1)
 
 
-def test_a_very_blurred_border_leaves_the_picture_visible():
-    panel = np.zeros((80, 80, 3), np.uint8)
-    window = one_window(g_x=10.5, g_y=10.5, sigma_sq=1e6, delta=5.0)
-    drawn = coloured(rectangles.draw_window(panel, window, 3, 4), look.WRITE)
-    assert drawn[40].sum() == 2 * 10
+@pytest.mark.parametrize("size", [10, 112, 400])
+def test_a_very_blurred_border_leaves_the_picture_visible(size):
+    panel = np.zeros((size, size, 3), np.uint8)
+    centre = (size + 1) / 2
+    window = one_window(g_x=centre, g_y=centre, sigma_sq=1e6, delta=size / 4)
+    drawn = rectangles.draw_window(panel, window, 3, 1)
+    row = drawn[size // 2]
+    assert (row != 0).any(-1).sum() == 2 * max(1, round(size / 8))
+    assert coloured(row, look.WRITE).sum() == 2 * max(1, round(size / 150))
+
+
+def lightness(colour):
+    """Returns CIE L* of an sRGB colour, 0 (black) to 100 (white)."""
+    linear = [((v / 255 + 0.055) / 1.055) ** 2.4 if v > 10 else v / 255 / 12.92 for v in colour]
+    y = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return 116 * y ** (1 / 3) - 16
+
+
+def test_red_and_green_are_told_apart_by_lightness_alone():
+    red, green = look.WRITE, look.READ
+    assert red[0] > 200 and max(red[1:]) < 60  # the paper's colours at first sight
+    assert green[1] > 200 and green[1] > 2 * max(green[0], green[2])
+    assert lightness(green) - lightness(red) > 20
+    # Each is seen on the black of a panel, its white, and the grey of an error image.
+    for colour in (red, green):
+        for ground in (0, 255, 128):
+            apart = np.abs(np.array(colour, int) - ground).max()
+            assert apart > 75
+
+
+# Legends
+
+
+def test_a_legend_explains_each_colour_and_takes_the_lines_it_needs():
+    entries = rectangles.legend(look.READ, look.WRITE)
+    assert [text for _, text in entries][:2] == ["read window", "write window"]
+    assert "\N{GREEK SMALL LETTER SIGMA}" in entries[2][1]
+    for (swatch, _), colour in zip(entries, (look.READ, look.WRITE, look.READ), strict=True):
+        assert coloured(swatch, colour).any() and swatch.shape[0] <= look.LINE
+    wide, narrow = look.legend(entries, 900), look.legend(entries, 120)
+    assert wide.size == (900, look.LINE)
+    assert narrow.height == 2 * look.LINE and narrow.width > 120
+    for picture in (wide, narrow):
+        pixels = np.asarray(picture)
+        assert coloured(pixels, look.READ).any() and coloured(pixels, look.WRITE).any()
+        # Nothing is cut off: the outermost columns are background.
+        assert coloured(pixels[:, [0, 1, -2, -1]], look.BACKGROUND).all()
 
 
 @pytest.mark.parametrize(
@@ -177,8 +154,8 @@ def test_any_window_only_ever_adds_its_colour(g_x, g_y, sigma_sq, delta, glimpse
     window = one_window(g_x, g_y, sigma_sq, delta)
     drawn = rectangles.draw_window(panel, window, glimpse_size, scale, look.READ)
     assert drawn.shape == panel.shape and drawn.dtype == np.uint8
-    changed = (drawn != panel).any(-1)
-    assert coloured(drawn, look.READ)[changed].all()
+    changed = (drawn != panel).any(-1) & ~coloured(drawn, look.READ)
+    np.testing.assert_array_equal(drawn[changed], beneath(panel, look.READ)[changed])
 
 
 @pytest.mark.parametrize("field", ["g_x", "g_y", "sigma_sq", "delta"])
@@ -186,216 +163,6 @@ def test_any_window_only_ever_adds_its_colour(g_x, g_y, sigma_sq, delta, glimpse
 def test_a_window_that_is_not_finite_is_an_error(field, value):
     with pytest.raises(ValueError, match=f"{field} {value}"):
         rectangles.draw_window(np.zeros((9, 9, 3), np.uint8), one_window(**{field: value}), 3, 1)
-
-
-# Film strips
-
-
-def test_a_film_strip_has_a_row_per_sample_and_a_column_per_step():
-    frames = pictures(6, 2, 4, 5, 1)
-    strip = np.asarray(strips.film_strip(frames, steps=[1, 4, 6], scale=8))
-    header = strip.shape[0] - (2 * 34 + 2)
-    assert strip.shape[1] == 3 * 42 + 2 and header > 0
-    for b in range(2):
-        for column, t in enumerate([1, 4, 6]):
-            top, left = header + 2 + 34 * b, 2 + 42 * column
-            panel = strip[top : top + 32, left : left + 40]
-            np.testing.assert_array_equal(panel, enlarged(frames[t - 1, b], 8))
-    assert not coloured(strip[:header], look.BACKGROUND).all()  # the steps' numbers
-
-
-def test_a_window_of_a_film_strip_stays_in_its_panel():
-    frames = np.zeros((3, 2, 8, 8, 1), np.float32)
-    windows = some_windows(3, 2)
-    for values in vars(windows).values():
-        values[:] = 100.0  # all of them outside ...
-    windows.g_x[1, 1], windows.g_y[1, 1] = 8.0, 4.0  # ... but one, which crosses the right edge
-    windows.delta[1, 1], windows.sigma_sq[1, 1] = 2.0, 1.0
-    plain = np.asarray(strips.film_strip(frames, scale=5))
-    drawn = np.asarray(strips.film_strip(frames, windows, 3, scale=5))
-    panel = rectangles.draw_window(
-        np.zeros((40, 40, 3), np.uint8), rectangles.window_at(windows, 1, 1), 3, 5
-    )
-    top, left = plain.shape[0] - 42, 2 + 42
-    np.testing.assert_array_equal(drawn[top : top + 40, left : left + 40], panel)
-    assert coloured(panel, look.WRITE).any()
-    changed = (plain != drawn).any(-1)
-    changed[top : top + 40, left : left + 40] = False
-    assert not changed.any()
-
-
-@pytest.mark.parametrize("time_steps", [1, 2, 7, 10, 11, 32, 64])
-def test_chosen_steps_are_few_and_even_with_both_ends(time_steps):
-    steps = strips.evenly_spaced(time_steps)
-    assert steps[0] == 1 and steps[-1] == time_steps
-    assert len(steps) == min(time_steps, 10) == len(set(steps))
-    gaps = np.diff(steps)
-    assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
-
-
-def reconstruct(count=2, steps=4, **kwargs):
-    kl_nats = 3 * pictures(steps, count)
-    arguments = {
-        "images": pictures(count, 8, 8, 1),
-        "frames": pictures(steps, count, 8, 8, 1, seed=1),
-        "kl_nats": kl_nats,
-        "scale": 5,
-    }
-    return strips.reconstruction(**(arguments | kwargs))
-
-
-def test_a_reconstruction_shows_reads_in_green_and_writes_in_red():
-    windows = some_windows(4, 2)
-    plain = np.asarray(reconstruct())
-    read = np.asarray(reconstruct(read_windows=windows, read_size=3))
-    written = np.asarray(reconstruct(write_windows=windows, write_size=3))
-    assert plain.shape == read.shape == written.shape
-    green, red = coloured(read, look.READ), coloured(written, look.WRITE)
-    assert green.any() and not coloured(plain, look.READ).any()
-    red &= ~coloured(plain, look.WRITE)  # the bars of the shown steps are red too
-    assert red.any()
-    # Each image's block: reads in the input's row, writes in the canvas' row beneath.
-    block = (plain.shape[0] - 20) // 2
-    for b in range(2):
-        top = 20 + b * block
-        inputs, canvases = np.s_[top + 2 : top + 42], np.s_[top + 44 : top + 84]
-        assert green[inputs].any() and red[canvases].any()
-        green[inputs], red[canvases] = False, False
-    assert not green.any() and not red.any()
-
-
-def test_a_reconstruction_has_a_row_for_each_thing_given():
-    rows = reconstruct().height
-    errors = 2 * pictures(4, 2, 8, 8, 1) - 1
-    glimpses = 3 * pictures(4, 2, 3, 3, 1) - 1
-    assert reconstruct(errors=errors).height == rows + 2 * 42
-    assert reconstruct(errors=errors, glimpses=glimpses).height == rows + 4 * 42
-
-
-def test_bars_are_as_tall_as_the_kl():
-    kl_nats = np.array([[4.0], [2.0], [0.0], [1.0]])
-    picture = np.asarray(reconstruct(count=1, kl_nats=kl_nats, steps=4))
-    red = coloured(picture, look.WRITE)
-    left, width = 64 + 2, (picture.shape[1] - 64 - 4) / 4
-    tall = [red[:, int(left + (t + 0.4) * width)].sum() for t in range(4)]
-    # The tallest is 48; the base line covers a bar's lowest pixel.
-    np.testing.assert_allclose(tall, [48, 24, 0, 12], atol=1)
-
-
-# Animations
-
-
-@pytest.mark.parametrize("kind", ["gif", "webp"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_an_animation_reads_back_with_its_frames(tmp_path, kind, channels):
-    frames, windows = pictures(7, 4, 8, 8, channels), some_windows(7, 4)
-    path = animations.animation(
-        frames, tmp_path / f"drawn.{kind}", windows, 3, scale=5, seconds=1.4, hold_seconds=1.5
-    )
-    durations = []
-    with Image.open(path) as picture:
-        assert picture.n_frames == 7 and picture.info["loop"] == 0
-        assert picture.size == (2 * 42 + 2, 2 * 42 + 2 + 4)
-        for t in range(7):
-            picture.seek(t)
-            picture.load()
-            durations.append(picture.info["duration"])
-            shown = np.asarray(picture.convert("RGB"))
-            for b in range(4):
-                panel = rectangles.draw_window(
-                    enlarged(frames[t, b], 5), rectangles.window_at(windows, t, b), 3, 5
-                )
-                top, left = 2 + 42 * (b // 2), 2 + 42 * (b % 2)
-                there = shown[top : top + 40, left : left + 40]
-                assert coloured(there, look.WRITE)[coloured(panel, look.WRITE)].all()
-                if kind == "webp":
-                    np.testing.assert_array_equal(there, panel)
-                elif channels == 1:
-                    # 252 greys for 256
-                    np.testing.assert_allclose(there.astype(int), panel, atol=1)
-    assert durations == [200] * 6 + [1500]
-
-
-@pytest.mark.parametrize("kind", ["gif", "webp"])
-@pytest.mark.parametrize("time_steps", [1, 2, 64])
-def test_still_frames_are_all_kept(tmp_path, kind, time_steps):
-    frames = np.zeros((time_steps, 1, 8, 8, 1), np.float32)
-    path = animations.animation(frames, tmp_path / f"still.{kind}", scale=1)
-    with Image.open(path) as picture:
-        assert getattr(picture, "n_frames", 1) == time_steps
-        assert picture.size[0] == max(12, time_steps)
-
-
-# Plots
-
-
-ROWS = [
-    {"step": step, "split": split, "elbo_loss": 90 + 500 / step, "nll": 70.0, "kl": 20 / step}
-    for step in range(10, 400, 10)
-    for split in ("train", "validation")
-]
-
-
-def draw_report(path, **kwargs):
-    grids = [(step, pictures(20, 8, 8, 1)) for step in range(0, 700, 100)]
-    return curves.report(ROWS, grids, path, **kwargs)
-
-
-def draw_filters(path):
-    windows = SimpleNamespace(**{k: v[0] for k, v in vars(some_windows(1, 2)).items()})
-    image, patches = pictures(9, 12, 3), 2 * pictures(2, 4, 4, 3)
-    return filters.filter_figure(image, windows, patches, path, pictures(2, 9, 12, 3))
-
-
-PLOTS = {
-    "report": draw_report,
-    "report with bars": lambda path: draw_report(path, kl_nats=np.arange(5.0), title="a run"),
-    "report, no samples": lambda path: curves.report(ROWS, [], path),
-    "report, one row": lambda path: curves.report(ROWS[:1], [], path),
-    "report, classifier": lambda path: curves.report(
-        [{"step": 1, "split": "train", "error": 0.5}, {"step": 2, "split": "train"}], [], path
-    ),
-    "report, diverged": lambda path: curves.report(
-        [{"step": s, "split": "train", "nll": math.nan} for s in (1, 2)], [], path
-    ),
-    "curves": lambda path: curves.curves(
-        {"a": ([1, 2, 3], [3.0, math.nan, 1.0])}, path, references={"paper": 2.0}, title="t"
-    ),
-    "filter_grid": lambda path: filters.filter_grid(
-        pictures(9, 12, 1), np.array([3.0, 6, 9]), np.array([2.0, 5, 8]), 0.5, path
-    ),
-    "filter_figure": draw_filters,
-}
-
-
-@pytest.mark.parametrize("name", PLOTS)
-def test_plots_are_written_and_leave_pyplot_alone(tmp_path, name):
-    had_pyplot, size_before = "matplotlib.pyplot" in sys.modules, matplotlib.rcParams["font.size"]
-    path = PLOTS[name](tmp_path / "plot.png")
-    assert ("matplotlib.pyplot" in sys.modules) == had_pyplot
-    assert matplotlib.rcParams["font.size"] == size_before
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
-    assert min(pixels.shape[:2]) > 200 and pixels.std() > 5
-    # Nothing is cut off: the outermost pixels are paper.
-    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
-        assert (edge == 255).all()
-
-
-def test_a_report_shows_every_metric_it_has(tmp_path):
-    with Image.open(draw_report(tmp_path / "a.png")) as picture:
-        plain = picture.size
-    with Image.open(draw_report(tmp_path / "b.png", kl_nats=np.ones(3))) as picture:
-        assert picture.size[0] == plain[0] and picture.size[1] > plain[1]
-
-
-def test_a_report_shows_the_first_16_samples(tmp_path):
-    images = pictures(20, 8, 8, 1)
-    written = [
-        curves.report(ROWS, [(10, shown)], tmp_path / f"{n}.png").read_bytes()
-        for n, shown in enumerate((images, images[:16], images[4:]))
-    ]
-    assert written[0] == written[1] != written[2]
 
 
 # Files

@@ -1,5 +1,7 @@
 """Every kind of picture, drawn from a small model with random weights."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -112,3 +114,13 @@ def test_interpolation_rows_begin_and_end_at_samples(tmp_path):
     # The ends are decoded in batches of another size, so float32 sums differ in order.
     np.testing.assert_allclose(ways[:, 0], ends[0::2], atol=1e-5)
     np.testing.assert_allclose(ways[:, -1], ends[1::2], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", kinds.KINDS)
+@pytest.mark.parametrize("changes", [{"rows": 10**6, "columns": 100}, {"scale": 1000}])
+def test_a_picture_too_large_is_refused_before_the_model_draws(tmp_path, kind, changes):
+    model = SimpleNamespace(image_shape=(12, 10, 1))  # nothing that could draw
+    job = kinds.Job(model, {}, jax.random.key(2), tmp_path, lambda split: [], **changes)
+    with pytest.raises(ValueError, match="100 million pixels, .* fewer rows or columns"):
+        kinds.KINDS[kind](job)
+    assert not list(tmp_path.iterdir())

@@ -1,8 +1,6 @@
-"""Animations of samples being drawn: GIF and WebP.
+"""Animations of samples being drawn: GIF and WebP, in the conventions of `strips`."""
 
-Finished NumPy arrays in, files out, in the look of `figures` and the conventions of `filmstrips`.
-"""
-
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,9 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from draw_jax.drawing.figures import grids, look, strips
-from draw_jax.drawing.figures.look import BACKGROUND, INK, SHADE, WRITE, Colour
+from draw_jax.drawing.figures import grids, look, rectangles, strips
+from draw_jax.drawing.figures.look import BACKGROUND, INK, LINE, PADDING, SHADE, WRITE, Colour
 from draw_jax.system import files
+
+_SIDES = {"gif": 65_535, "webp": 16_383}  # pixels of a side, what the formats allow
+_GREYS, _TINTS = 168, 84  # of a GIF's 256 colours; the other four are our own
 
 
 def animation(
@@ -29,7 +30,8 @@ def animation(
 ) -> Path:
     """Writes a grid of samples being drawn, a picture a time step, for ever, and returns its path.
 
-    A bar at the bottom fills up with t, so that no two pictures are alike.
+    Beneath it stands t, and a bar that fills up with it, so that no two pictures are alike; with
+    windows, a legend as well.
 
     Args:
         frames: [T, B, H, W, C] in [0, 1], mean images sigma(c_t).
@@ -37,7 +39,7 @@ def animation(
         windows: [T, B], drawn on the frame of their own step; None: without attention.
         glimpse_size: N of the windows.
         colour: of the rectangles.
-        columns: samples in a row; None: as square as B allows.
+        columns: samples in a row; None: as square as can be without an empty cell.
         scale: whole-number enlargement; None: until a digit is readable.
         seconds: for all of the drawing, above 0; no picture stays for less than 0.04 s or more
             than 0.4 s.
@@ -55,36 +57,45 @@ def animation(
         raise ValueError(f"expected times above 0 s, got {seconds} and {hold_seconds}")
     frames = look.check_images(frames, 5, "frames")
     time_steps, count = frames.shape[:2]
-    scale = look.check_scale(scale, *frames.shape[2:4])
-    columns = int(np.ceil(np.sqrt(count))) if columns is None else columns
-    steps = range(1, time_steps + 1)
+    height, width = frames.shape[2:4]
+    scale = look.check_scale(scale, height, width)
+    columns = grids.even_columns(count) if columns is None else columns
+    if columns < 1:
+        raise ValueError(f"expected columns >= 1, got {columns}")
+    rows = math.ceil(count / columns)
+    look.check_sheet(rows, columns, height, width, scale, time_steps)
+    longest = max(rows * (height * scale + PADDING), columns * (width * scale + PADDING))
+    if longest + 4 * LINE > _SIDES[kind]:
+        raise ValueError(
+            f"expected a {kind} of at most {_SIDES[kind]:,} pixels a side, got {longest:,}; draw "
+            "fewer rows or columns, or at a smaller scale"
+        )
+    entries = [] if windows is None else rectangles.legend(colour)
 
-    def sheets() -> Iterator[np.ndarray]:
-        for t in steps:
+    def pictures() -> Iterator[Image.Image]:
+        for t in range(1, time_steps + 1):
             panels = strips.strip(frames, windows, glimpse_size, colour, [t], scale)[:, 0]
-            sheet = grids.tile(panels, columns)
-            height, width = sheet.shape[:2]
-            # At least as wide as there are steps, so that the bar grows in every picture.
-            picture = np.full((height + 4, max(width, time_steps), 3), BACKGROUND, np.uint8)
-            picture[:height, :width] = sheet
-            picture[height:] = SHADE
-            picture[height:, : picture.shape[1] * t // time_steps] = INK
-            yield picture
+            sheet = Image.fromarray(grids.tile(panels, columns))
+            legend = [look.legend(entries, sheet.width)] if entries else []
+            wide = max(part.width for part in (sheet, *legend))
+            yield look.stack([sheet, _clock(t, time_steps, wide), *legend])
 
-    pictures = [Image.fromarray(sheet) for sheet in sheets()]
+    drawn: Iterator[Image.Image] = pictures()
     if kind == "gif":
-        pictures = _with_one_palette(pictures, colour)
+        is_grey = frames.shape[-1] == 1
+        drawn = _in_greys(drawn, colour) if is_grey else _with_one_palette(list(drawn), colour)
     # GIF counts in hundredths of a second.
     each = int(np.clip(round(seconds / time_steps, 2), 0.04, 0.4) * 1000)
     durations = [each] * (time_steps - 1) + [max(each, round(hold_seconds * 1000))]
     options: dict[str, Any] = {"lossless": True} if kind == "webp" else {"optimize": False}
+    first = next(drawn)
     return files.write_whole(
         path,
-        lambda file: pictures[0].save(
+        lambda file: first.save(
             file,
             format=kind,
             save_all=True,
-            append_images=pictures[1:],
+            append_images=drawn,
             duration=durations,
             loop=0,
             **options,
@@ -92,36 +103,70 @@ def animation(
     )
 
 
-def _with_one_palette(pictures: Sequence[Image.Image], colour: Colour) -> list[Image.Image]:
-    """Returns pictures in one palette of 256: our own colours exactly, the rest of the images'.
+def _clock(t: int, time_steps: int, width: int) -> Image.Image:
+    """Returns a line "t = 12 / 64" with a bar that is full at the last step.
+
+    It is at least so wide that the bar grows in every picture, whatever `width` says.
+    """
+    texts = [f"t = {step} / {time_steps}" for step in (t, time_steps)]
+    left = PADDING + math.ceil(look.font().getlength(texts[1])) + 8
+    width = max(width, left + time_steps + PADDING)
+    line = np.full((LINE, width, 3), BACKGROUND, np.uint8)
+    track = line[LINE // 2 - 2 : LINE // 2 + 2, left : width - PADDING]
+    track[:] = SHADE
+    track[:, : track.shape[1] * t // time_steps] = INK
+    picture = Image.fromarray(line)
+    look.write_text(picture, (PADDING, LINE / 2), texts[0], "lm")
+    return picture
+
+
+def _in_greys(pictures: Iterator[Image.Image], colour: Colour) -> Iterator[Image.Image]:
+    """Yields grey pictures with rectangles on them in one palette of 256.
+
+    It holds our own colours exactly, and so many greys and greys beneath a border that each is
+    off by at most one part in 255.
+    """
+    ours = np.array([colour, BACKGROUND, SHADE, INK], np.uint8)
+    greys, tints = (
+        np.rint(np.linspace(0, 255, size)).astype(np.uint8)[:, None].repeat(3, 1)
+        for size in (_GREYS, _TINTS)
+    )
+    tints = rectangles.blend(tints, colour)
+    palette = np.concatenate([greys, tints, ours]).tobytes()
+    every = np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)
+    index_of = np.zeros(2**24, np.uint8)  # of every colour that can occur
+    near = np.rint(np.linspace(0, _TINTS - 1, 256)).astype(np.uint8)
+    index_of[_packed(rectangles.blend(every, colour))] = _GREYS + near
+    index_of[_packed(every)] = np.rint(np.linspace(0, _GREYS - 1, 256)).astype(np.uint8)
+    index_of[_packed(ours)] = _GREYS + _TINTS + np.arange(len(ours), dtype=np.uint8)
+    for picture in pictures:
+        indexed = Image.fromarray(index_of[_packed(np.asarray(picture))])
+        indexed.putpalette(palette)
+        yield indexed
+
+
+def _packed(colours: np.ndarray) -> np.ndarray:
+    """Returns colours uint8 [..., 3] as whole numbers [...]."""
+    red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
+    return (red << 16) | (green << 8) | blue
+
+
+def _with_one_palette(pictures: Sequence[Image.Image], colour: Colour) -> Iterator[Image.Image]:
+    """Yields coloured pictures in one palette of 256: our own colours exactly, the images' others.
 
     One palette for all keeps still pixels still; Pillow's own choice differs from picture to
     picture, and loses a thin rectangle's colour.
     """
     ours = np.array([colour, BACKGROUND, SHADE, INK], np.uint8)
-    pixels = [np.asarray(picture) for picture in pictures]
-    is_ours = [(p[:, :, None] == ours).all(-1) for p in pixels]  # [h, w, 4] each
-    if all(
-        ((p == p[..., :1]).all(-1) | own.any(-1)).all()
-        for p, own in zip(pixels, is_ours, strict=True)
-    ):
-        greys = np.rint(np.linspace(0, 255, 252)).astype(np.uint8)
-        theirs = np.repeat(greys[:, None], 3, axis=1)
-        indices = [np.rint(p[..., 0] * (251 / 255)).astype(np.uint8) for p in pixels]
-    else:
-        some = np.concatenate([pixels[t - 1] for t in strips.evenly_spaced(len(pixels), 8)])
-        palette = Image.fromarray(some).quantize(252, Image.Quantize.MEDIANCUT)
-        theirs = np.zeros((252, 3), np.uint8)
-        found = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)[:252]
-        theirs[: len(found)] = found
-        indices = [
-            np.array(p.quantize(palette=palette, dither=Image.Dither.NONE)) for p in pictures
-        ]
-    result = []
-    for index, own in zip(indices, is_ours, strict=True):
-        for k in range(len(ours)):
-            index[own[..., k]] = 252 + k
-        picture = Image.fromarray(index)
-        picture.putpalette(np.concatenate([theirs, ours]).tobytes())
-        result.append(picture)
-    return result
+    some = [np.asarray(pictures[t - 1]) for t in strips.evenly_spaced(len(pictures), 8)]
+    palette = Image.fromarray(np.concatenate(some)).quantize(252, Image.Quantize.MEDIANCUT)
+    theirs = np.zeros((252, 3), np.uint8)
+    found = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)[:252]
+    theirs[: len(found)] = found
+    for picture in pictures:
+        index = np.array(picture.quantize(palette=palette, dither=Image.Dither.NONE))
+        for k, own in enumerate(ours):
+            index[(np.asarray(picture) == own).all(-1)] = 252 + k
+        indexed = Image.fromarray(index)
+        indexed.putpalette(np.concatenate([theirs, ours]).tobytes())
+        yield indexed

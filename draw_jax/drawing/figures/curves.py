@@ -1,7 +1,7 @@
 """Curves and a run's report, drawn with matplotlib.
 
-Finished NumPy arrays and plain rows in, PNG files out, in the look of `figures`. Each call draws
-on a Figure of its own with fixed settings: neither pyplot nor a user's matplotlibrc has a say.
+Each call draws on a Figure of its own with fixed settings: neither pyplot nor a user's
+matplotlibrc has a say.
 """
 
 import os
@@ -29,9 +29,9 @@ def rgb(colour: look.Colour) -> tuple[float, float, float]:
 INK = rgb(look.INK)
 # Okabe and Ito's palette in the order in which the lines of a plot take it.
 _LINES = [
-    rgb(look.ACCENT),
-    rgb(look.WRITE),
-    rgb(look.READ),
+    rgb((0, 114, 178)),
+    rgb((213, 94, 0)),
+    rgb((0, 158, 115)),
     rgb((204, 121, 167)),
     rgb((230, 159, 0)),
     rgb((86, 180, 233)),
@@ -55,13 +55,17 @@ SETTINGS: Any = {
     "figure.dpi": 120,
     "savefig.dpi": "figure",
 }
+# What a report shows of a run's metrics, in this order, and what it calls them.
 _METRICS = {
-    "elbo_loss": "bound, nats",
+    "elbo_loss": "negative ELBO, nats",
     "nll": "reconstruction (nll), nats",
     "kl": "KL, nats",
+    "bits_per_dim": "bits per dimension",
     "error": "classification error",
+    "cross_entropy": "cross-entropy, nats",
 }
-_SHOWN = 16  # samples of each grid in a report
+_IN_A_ROW = 4  # metrics of a report side by side
+_MARKS = 40  # on a validation curve, at most about
 
 
 def curves(
@@ -116,20 +120,41 @@ def report(
     kl_nats: np.ndarray | None = None,
     title: str = "",
 ) -> Path:
-    """Writes one run at a glance to a PNG, training curves and samples, and returns its path.
+    """Writes one run at a glance to a PNG and returns its path.
+
+    Args:
+        rows: as for `report_figure`.
+        sample_grids: as for `report_figure`.
+        path: ends in .png.
+        kl_nats: as for `report_figure`.
+        title: as for `report_figure`.
+
+    Raises:
+        ValueError: if no row holds a metric, or an array is not as described.
+        OSError: if the file cannot be written.
+    """
+    return save(report_figure(rows, sample_grids, kl_nats, title), path)
+
+
+def report_figure(
+    rows: Sequence[Mapping[str, Any]],
+    sample_grids: Sequence[tuple[int, np.ndarray]],
+    kl_nats: np.ndarray | None = None,
+    title: str = "",
+) -> Figure:
+    """Returns one run at a glance: curves of its metrics, samples over time, KL per time step.
 
     Args:
         rows: of metrics, each with `step`, `split` (train or validation) and any of `elbo_loss`,
-            `nll`, `kl` (nats), `error`; non-finite values are left out.
+            `nll`, `kl` (nats), `bits_per_dim`, `error` (a fraction), `cross_entropy` (nats);
+            non-finite values are left out.
         sample_grids: (step, images [N, H, W, C] in [0, 1]) in the order of steps; of many, five
-            evenly spaced are shown, the first 16 images of each.
-        path: ends in .png.
+            evenly spaced are shown, the first 16 images of each, and more images of fewer grids.
         kl_nats: mean KL of each time step at the latest validation [T], eq. 10; None: no bars.
         title: above it all.
 
     Raises:
         ValueError: if no row holds a metric, or an array is not as described.
-        OSError: if the file cannot be written.
     """
     names = [name for name in _METRICS if any(name in row for row in rows)]
     if not names:
@@ -137,23 +162,21 @@ def report(
     kl_nats = None if kl_nats is None else np.asarray(kl_nats, float)
     if kl_nats is not None and (kl_nats.ndim != 1 or not len(kl_nats)):
         raise ValueError(f"expected kl_nats [T], got {list(kl_nats.shape)}")
-    picked = np.unique(np.rint(np.linspace(0, len(sample_grids) - 1, 5)).astype(int))
-    shown = [sample_grids[k] for k in picked] if len(sample_grids) else []
-    pictures = [(step, grids.grid(images[:_SHOWN])) for step, images in shown]
+    pictures = [(step, _samples(images, shown)) for step, images, shown in _picked(sample_grids)]
+    lines = np.array_split(names, -(-len(names) // _IN_A_ROW))
     with style.context(["default", SETTINGS]):
-        heights = [2.9] + ([2.9] if pictures else []) + ([2.2] if kl_nats is not None else [])
+        heights = [2.9] * len(lines) + [2.9] * bool(pictures) + [2.2] * (kl_nats is not None)
         figure = Figure(figsize=(12, sum(heights) + (0.3 if title else 0)), layout="constrained")
         if title:
             figure.suptitle(title, fontsize=12)
         bands = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for axes, name in zip(np.ravel(bands[0].subplots(1, len(names))), names, strict=True):
-            _metric(axes, rows, name)
+        for band, line in zip(bands, lines, strict=False):
+            for axes, name in zip(np.ravel(band.subplots(1, len(line))), line, strict=True):
+                _metric(axes, rows, name)
         if pictures:
-            # Five places whatever the count, so that all reports show samples at one size.
-            places = np.ravel(bands[1].subplots(1, 5))
-            for axes in places:
+            places = np.ravel(bands[len(lines)].subplots(1, len(pictures)))
+            for axes, (step, picture) in zip(places, pictures, strict=True):
                 axes.set_axis_off()
-            for axes, (step, picture) in zip(places, pictures, strict=False):
                 axes.imshow(np.asarray(picture))
                 axes.set_title(f"samples at update {step:,}")
         if kl_nats is not None:
@@ -162,8 +185,25 @@ def report(
             axes.grid(False, axis="x")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set(xlabel="time step t", ylabel="KL, nats", xlim=(0.4, len(kl_nats) + 0.6))
-            axes.set_title("what each time step costs, latest validation")
-        return save(figure, path)
+            axes.set_title("KL of each time step, latest validation")
+    return figure
+
+
+def _picked(
+    sample_grids: Sequence[tuple[int, np.ndarray]],
+) -> list[tuple[int, np.ndarray, int]]:
+    """Returns at most five grids, evenly spaced, and how many columns of four images fit each."""
+    if not len(sample_grids):
+        return []
+    picked = np.unique(np.rint(np.linspace(0, len(sample_grids) - 1, 5)).astype(int))
+    columns = max(4, 16 // len(picked))
+    return [(*sample_grids[k], columns) for k in picked]
+
+
+def _samples(images: np.ndarray, columns: int) -> Image.Image:
+    """Returns the first images, four rows of `columns`; as they fit where there are fewer."""
+    shown = images[: 4 * columns]
+    return grids.grid(shown, columns if len(shown) == 4 * columns else None)
 
 
 def _metric(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str) -> None:
@@ -189,14 +229,14 @@ def _curve(
     axes: Axes, x: np.ndarray, y: np.ndarray, name: str, colour: Any, thin: bool = False
 ) -> None:
     y = np.where(np.isfinite(y), y, np.nan)
-    few = not thin and len(x) <= 40
     axes.plot(
         x,
         y,
         color=colour,
         label=name,
         linewidth=0.8 if thin else 1.6,
-        marker="o" if few or len(x) == 1 else "",
+        marker="o" if not thin or len(x) == 1 else "",
+        markevery=-(-len(x) // _MARKS),
         markersize=3.5,
     )
 

@@ -1,7 +1,4 @@
-"""The attention filters on a picture, figures 3 and 4, drawn with matplotlib.
-
-Finished NumPy arrays in, PNG files out, in the look of `plots`.
-"""
+"""The attention filters on a picture, figures 3 and 4, drawn with matplotlib like `curves`."""
 
 import math
 import os

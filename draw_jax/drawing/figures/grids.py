@@ -11,8 +11,23 @@ from draw_jax.drawing.figures.look import (
     PADDING,
     check_images,
     check_scale,
+    check_sheet,
+    legend,
     panels,
 )
+
+_FRAME = 3  # pixels of the frame around nearest training images
+
+
+def even_columns(count: int) -> int:
+    """Returns how many columns make `count` panels a sheet with few empty cells, none if possible.
+
+    Among sheets that are no taller than wide, and at most 16 times as wide as tall (so that a
+    prime number of panels makes a long row only while they are few), the fewest empty cells
+    decide, then the squarest sheet: 8 panels are 4 x 2, 7 are 7 x 1, 64 are 8 x 8.
+    """
+    square = math.ceil(math.sqrt(count))
+    return min(range(square, min(count, math.isqrt(16 * count)) + 1), key=lambda c: (-count % c, c))
 
 
 def tile(pictures: np.ndarray, columns: int, padding: int = PADDING) -> np.ndarray:
@@ -26,8 +41,7 @@ def tile(pictures: np.ndarray, columns: int, padding: int = PADDING) -> np.ndarr
     Returns:
         uint8 [rows * (height + padding) + padding, columns * (width + padding) + padding, 3].
     """
-    if columns < 1 or padding < 0:
-        raise ValueError(f"expected columns >= 1 and padding >= 0, got {columns} and {padding}")
+    _check_layout(columns, padding)
     count, height, width, _ = pictures.shape
     rows = math.ceil(count / columns)
     shape = (rows * (height + padding) + padding, columns * (width + padding) + padding, 3)
@@ -37,6 +51,11 @@ def tile(pictures: np.ndarray, columns: int, padding: int = PADDING) -> np.ndarr
         left = padding + n % columns * (width + padding)
         sheet[top : top + height, left : left + width] = picture
     return sheet
+
+
+def _check_layout(columns: int, padding: int) -> None:
+    if columns < 1 or padding < 0:
+        raise ValueError(f"expected columns >= 1 and padding >= 0, got {columns} and {padding}")
 
 
 def grid(
@@ -49,7 +68,7 @@ def grid(
 
     Args:
         images: [N, H, W, C] in [0, 1], C 1 or 3, N at least 1.
-        columns: images in a row; None: as square as N allows.
+        columns: images in a row; None: as square as can be without an empty cell.
         scale: whole-number enlargement; None: until a digit is readable.
         padding: pixels between panels and around them.
 
@@ -58,9 +77,10 @@ def grid(
     """
     images = check_images(images)
     count, height, width, _ = images.shape
-    if columns is None:
-        columns = math.ceil(math.sqrt(count))
+    columns = even_columns(count) if columns is None else columns
     scale = check_scale(scale, height, width)
+    _check_layout(columns, padding)
+    check_sheet(math.ceil(count / columns), columns, height, width, scale, padding=padding)
     return Image.fromarray(tile(panels(images, scale), columns, padding))
 
 
@@ -71,6 +91,8 @@ def with_nearest(
     scale: int | None = None,
 ) -> Image.Image:
     """Returns samples with a framed last column of nearest training images (figures 6, 9, 12).
+
+    A line beneath says what the frame means.
 
     Args:
         samples: [R * columns, H, W, C] in [0, 1], laid out row by row.
@@ -88,13 +110,22 @@ def with_nearest(
             f"{list(samples.shape)} and {list(neighbours.shape)} with columns {columns}"
         )
     scale = check_scale(scale, *samples.shape[1:3])
+    height, width = samples.shape[1:3]
+    check_sheet(len(neighbours), columns + 2, height, width, scale)
     left = tile(panels(samples, scale), columns)
     right = tile(panels(neighbours, scale), 1)
-    gap = right.shape[1] // 6
-    frame = 3
-    shape = (left.shape[0] + 2 * frame, left.shape[1] + gap + right.shape[1] + 2 * frame, 3)
+    gap = max(_FRAME, right.shape[1] // 6)
+    shape = (left.shape[0] + 2 * _FRAME, left.shape[1] + gap + right.shape[1] + 2 * _FRAME, 3)
     sheet = np.full(shape, BACKGROUND, np.uint8)
-    sheet[frame:-frame, frame : frame + left.shape[1]] = left
-    sheet[:, -right.shape[1] - 2 * frame :] = ACCENT
-    sheet[frame:-frame, -right.shape[1] - frame : -frame] = right
-    return Image.fromarray(sheet)
+    sheet[_FRAME:-_FRAME, _FRAME : _FRAME + left.shape[1]] = left
+    sheet[:, -right.shape[1] - 2 * _FRAME :] = ACCENT
+    sheet[_FRAME:-_FRAME, -right.shape[1] - _FRAME : -_FRAME] = right
+    swatch = np.full((15, 15, 3), ACCENT, np.uint8)
+    swatch[_FRAME:-_FRAME, _FRAME:-_FRAME] = 0
+    text = "nearest training image (pixelwise L2) to the sample left of it"
+    name = legend([(swatch, text)], 0)
+    # Right-aligned, beneath the column that it names.
+    picture = Image.new("RGB", (max(shape[1], name.width), shape[0] + name.height), BACKGROUND)
+    picture.paste(Image.fromarray(sheet), (picture.width - shape[1], 0))
+    picture.paste(name, (picture.width - name.width, shape[0]))
+    return picture

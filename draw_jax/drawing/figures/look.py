@@ -1,14 +1,15 @@
-"""Raster pictures of finished arrays: the house look, grids, and attention rectangles.
+"""The look that all pictures share: colours, sizes, text and legends.
 
-Everything here takes NumPy arrays and gives pictures; no model, no file format of ours. Film
-strips and animations are in `filmstrips`, curves in `plots`; all three share the look below.
+The modules of this folder take finished NumPy arrays and give pictures; they know no model.
 
 Coordinates: the image pixel numbered a (1..A, eqs 19-24) has its centre at `(a - 0.5) * scale` in
 a picture enlarged by `scale`, whose left edge is 0 and whose right edge is `A * scale`.
 """
 
 import functools
+import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,21 @@ from draw_jax.system import files
 
 Colour = tuple[int, int, int]
 
-# The one look of every picture. The paper's red (write) and green (read) cannot be told apart by
-# the commonest forms of colour blindness, so ours are the vermillion and the bluish green of the
-# Okabe-Ito palette, which differ in lightness and in blue as well.
-WRITE: Colour = (213, 94, 0)
-READ: Colour = (0, 158, 115)
-ACCENT: Colour = (0, 114, 178)  # the palette's blue: frames and marks that are not windows
+# The paper's red and green. To the 8 % of men with a red-green deficiency two such hues look alike
+# unless one is much lighter, so this red is dark (CIE L* 49) and this green light (L* 74).
+WRITE: Colour = (228, 32, 36)
+READ: Colour = (64, 208, 96)
+ACCENT: Colour = (0, 114, 178)  # blue: frames and marks that are not windows
 BACKGROUND: Colour = (236, 236, 236)  # padding; apart from both black and white panels
 SHADE: Colour = (190, 190, 190)
 INK: Colour = (48, 48, 48)
 FONT_PIXELS = 12
 PADDING = 2
 PANEL_PIXELS = 112  # a panel is enlarged until its longer side has about this many pixels
+LINE = FONT_PIXELS + 8  # pixels of a line of text
+MAX_PIXELS = 100_000_000  # of one picture: 300 MB
+MAX_ANIMATION_PIXELS = 400_000_000  # of all pictures of an animation together
+_GAP = 6  # pixels around a swatch of a legend
 
 
 def check_images(images: Any, ndim: int = 4, name: str = "images", low: float = 0.0) -> np.ndarray:
@@ -66,6 +70,44 @@ def check_scale(scale: int | None, height: int, width: int) -> int:
     return int(scale)
 
 
+def check_size(width: int, height: int, frames: int = 1) -> None:
+    """Refuses a picture, or an animation, that is too large, before any memory is asked for.
+
+    Args:
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+        frames: pictures of the animation; 1: a picture that stands still.
+
+    Raises:
+        ValueError: if it would have more than `MAX_PIXELS`, or all frames together more than
+            `MAX_ANIMATION_PIXELS`.
+    """
+    allowed = MAX_PIXELS if frames == 1 else MAX_ANIMATION_PIXELS
+    if width * height * frames <= allowed:
+        return
+    what = "a picture" if frames == 1 else f"an animation of {frames:,} frames"
+    raise ValueError(
+        f"expected {what} of at most {allowed // 10**6} million pixels, got {width:,} x {height:,}"
+        f"{'' if frames == 1 else f' x {frames:,}'}; draw fewer rows or columns, or at a smaller "
+        "scale"
+    )
+
+
+def check_sheet(
+    rows: int,
+    columns: int,
+    height: int,
+    width: int,
+    scale: int | None,
+    frames: int = 1,
+    padding: int = PADDING,
+) -> None:
+    """Refuses a sheet of rows x columns images [height, width] as `check_size` does."""
+    scale = check_scale(scale, height, width)
+    sheet = (columns * (width * scale + padding), rows * (height * scale + padding))
+    check_size(*sheet, frames)
+
+
 def panels(images: np.ndarray, scale: int) -> np.ndarray:
     """Returns images enlarged by repeating pixels.
 
@@ -90,6 +132,39 @@ def font(size: int = FONT_PIXELS) -> ImageFont.FreeTypeFont:
 def write_text(picture: Image.Image, xy: tuple[float, float], text: str, anchor: str) -> None:
     """Writes `text` on the picture in the house font; `anchor` as in Pillow, "mm" = centred."""
     ImageDraw.Draw(picture).text(xy, text, fill=INK, font=font(), anchor=anchor)
+
+
+def legend(entries: Sequence[tuple[np.ndarray, str]], width: int) -> Image.Image:
+    """Returns what the marks of a picture mean, in as many lines as `width` asks for.
+
+    Args:
+        entries: (swatch uint8 [h, w, 3] with h at most `LINE`, what it means), at least one.
+        width: pixels of the picture above; one long entry makes the legend wider.
+    """
+    sizes = [swatch.shape[1] + _GAP + math.ceil(font().getlength(t)) for swatch, t in entries]
+    width = max(width, max(sizes) + 2 * PADDING)
+    placed, lines, left = [], 1, PADDING
+    for (swatch, text), size in zip(entries, sizes, strict=True):
+        if left > PADDING and left + size > width:
+            lines, left = lines + 1, PADDING
+        placed.append((left, LINE * (lines - 1), swatch, text))
+        left += size + 3 * _GAP
+    result = Image.new("RGB", (width, LINE * lines), BACKGROUND)
+    for left, top, swatch, text in placed:
+        result.paste(Image.fromarray(swatch), (left, top + (LINE - swatch.shape[0]) // 2))
+        write_text(result, (left + swatch.shape[1] + _GAP, top + LINE / 2), text, "lm")
+    return result
+
+
+def stack(pictures: Sequence[Image.Image], left: int = 0) -> Image.Image:
+    """Returns pictures one beneath the other, `left` pixels from the left edge."""
+    size = (left + max(p.width for p in pictures), sum(p.height for p in pictures))
+    result = Image.new("RGB", size, BACKGROUND)
+    top = 0
+    for picture in pictures:
+        result.paste(picture, (left, top))
+        top += picture.height
+    return result
 
 
 def save(picture: Image.Image, path: str | os.PathLike[str]) -> Path:

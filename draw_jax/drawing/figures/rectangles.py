@@ -1,12 +1,16 @@
-"""A window's rectangle on a picture: red writes, green reads, thick is blurred."""
+"""A window's rectangle on a picture: red writes, green reads, a thick border is blurred."""
 
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from draw_jax.drawing.figures.look import WRITE, Colour
+from draw_jax.drawing.figures.look import BACKGROUND, PADDING, READ, WRITE, Colour
 
+# A border hides none of the strokes beneath it: half of them shows through, but for a thin line
+# on the rectangle itself, which is what says where the window is.
+OPACITY = 0.5
+LINE_PER_PANEL = 1 / 150  # width of the line / the panel's shorter side; at least one pixel
 BORDER_PER_SIGMA = 0.75  # border width / sigma, both in image pixels
 MAX_BORDER = 1 / 8  # of the panel's shorter side, so that a very blurred window hides no picture
 
@@ -65,20 +69,27 @@ def border_width(sigma_sq: float, scale: int, height: int, width: int) -> int:
     return max(1, round(min(border, MAX_BORDER * min(height, width))))
 
 
+def blend(under: np.ndarray, colour: Colour) -> np.ndarray:
+    """Returns pixels as they look beneath a border: uint8 [..., 3] from uint8 [..., 3]."""
+    mixed = OPACITY * np.array(colour, np.float32) + (1 - OPACITY) * under.astype(np.float32)
+    return np.rint(mixed).astype(np.uint8)
+
+
 def draw_window(
     picture: np.ndarray, window: Any, glimpse_size: int, scale: int, colour: Colour = WRITE
 ) -> np.ndarray:
     """Returns a copy of one panel with a window's rectangle on it (figures 1, 3, 5, 7 and 10).
 
-    The border is centred on the rectangle. What lies outside the panel is left out, so a side
-    beyond the image is not seen, and a window wholly outside leaves the panel as it was.
+    A thin line is the rectangle, and the border, centred on it and half transparent, is as wide
+    as `border_width` says. What lies outside the panel is left out, so a side beyond the image is
+    not seen, and a window wholly outside leaves the panel as it was.
 
     Args:
         picture: uint8 [H * scale, W * scale, 3], one enlarged image.
         window: an object with scalars g_x, g_y, sigma_sq, delta, in pixels numbered from 1.
         glimpse_size: N, at least 2.
         scale: enlargement of the picture, at least 1.
-        colour: of the border; red writes and green reads.
+        colour: of the rectangle; red writes and green reads.
 
     Raises:
         ValueError: if the window is not finite, or delta or sigma_sq is negative.
@@ -90,19 +101,60 @@ def draw_window(
             "g_x {}, g_y {}, sigma_sq {}, delta {}".format(*values)
         )
     height, width = picture.shape[:2]
-    border = border_width(float(window.sigma_sq), scale, height, width)
+    edges = rectangle(window, glimpse_size)
+    line = max(1, round(LINE_PER_PANEL * min(height, width)))
+    border = max(line, border_width(float(window.sigma_sq), scale, height, width))
+    result = picture.copy()
+    beneath = _outline(edges, border, scale, height, width)
+    result[beneath] = blend(picture[beneath], colour)
+    result[_outline(edges, line, scale, height, width)] = colour
+    return result
+
+
+def _outline(
+    edges: tuple[float, float, float, float], border: int, scale: int, height: int, width: int
+) -> np.ndarray:
+    """Returns which pixels are on a rectangle's border: bool [height, width].
+
+    Args:
+        edges: left, top, right, bottom in image coordinates.
+        border: in picture pixels, centred on the edges.
+        scale: picture pixels in an image pixel.
+        height: of the picture, in picture pixels.
+        width: of the picture, in picture pixels.
+    """
 
     def span(edge: float, size: int) -> tuple[int, int]:
-        """Picture pixels [start, stop) of a border on an edge given in image coordinates."""
+        """Picture pixels [start, stop) of a border on an edge."""
         start = math.floor((edge - 0.5) * scale - border / 2 + 0.5)
         return min(max(start, 0), size), min(max(start + border, 0), size)
 
-    edges = rectangle(window, glimpse_size)
     (left, left_in), (right_in, right) = span(edges[0], width), span(edges[2], width)
     (top, top_in), (bottom_in, bottom) = span(edges[1], height), span(edges[3], height)
-    result = picture.copy()
-    result[top:top_in, left:right] = colour
-    result[bottom_in:bottom, left:right] = colour
-    result[top:bottom, left:left_in] = colour
-    result[top:bottom, right_in:right] = colour
-    return result
+    mask = np.zeros((height, width), bool)
+    mask[top:top_in, left:right] = True
+    mask[bottom_in:bottom, left:right] = True
+    mask[top:bottom, left:left_in] = True
+    mask[top:bottom, right_in:right] = True
+    return mask
+
+
+def legend(*colours: Colour) -> list[tuple[np.ndarray, str]]:
+    """Returns the entries of `look.legend` that explain rectangles of these colours."""
+    names = {READ: "read window", WRITE: "write window"}
+    entries = [(_swatch(colour, 2), names.get(colour, "window")) for colour in colours]
+    text = "thick border: blurred (width proportional to \N{GREEK SMALL LETTER SIGMA})"
+    return [*entries, (_swatch(colours[0], 1, 5), text)]
+
+
+def _swatch(colour: Colour, *borders: int) -> np.ndarray:
+    """Returns small panels side by side, each with a rectangle of one of the border widths."""
+    edges, size = (3.5, 3.5, 12.5, 12.5), 15
+    parts: list[np.ndarray] = []
+    for border in borders:
+        panel = np.zeros((size, size, 3), np.uint8)
+        beneath = _outline(edges, border, 1, size, size)
+        panel[beneath] = blend(panel[beneath], colour)
+        panel[_outline(edges, 1, 1, size, size)] = colour
+        parts += [np.full((size, PADDING, 3), BACKGROUND, np.uint8), panel]
+    return np.concatenate(parts[1:], axis=1)

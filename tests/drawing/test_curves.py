@@ -1,0 +1,120 @@
+import math
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from draw_jax.drawing.figures import curves
+from tests.drawing.arrays import enlarged, pictures
+
+ROWS = [
+    {"step": step, "split": split, "elbo_loss": 90 + 500 / step, "nll": 70.0, "kl": 20 / step}
+    for step in range(10, 400, 10)
+    for split in ("train", "validation")
+]
+
+
+def draw_report(path, **kwargs):
+    grids = [(step, pictures(20, 8, 8, 1)) for step in range(0, 700, 100)]
+    return curves.report(ROWS, grids, path, **kwargs)
+
+
+PLOTS = {
+    "report": draw_report,
+    "report with bars": lambda path: draw_report(path, kl_nats=np.arange(5.0), title="a run"),
+    "report, no samples": lambda path: curves.report(ROWS, [], path),
+    "report, one row": lambda path: curves.report(ROWS[:1], [], path),
+    "report, classifier": lambda path: curves.report(
+        [{"step": 1, "split": "train", "error": 0.5}, {"step": 2, "split": "train"}], [], path
+    ),
+    "report, diverged": lambda path: curves.report(
+        [{"step": s, "split": "train", "nll": math.nan} for s in (1, 2)], [], path
+    ),
+    "curves": lambda path: curves.curves(
+        {"a": ([1, 2, 3], [3.0, math.nan, 1.0])}, path, references={"paper": 2.0}, title="t"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_plots_are_written_and_leave_pyplot_alone(tmp_path, name):
+    had_pyplot, size_before = "matplotlib.pyplot" in sys.modules, matplotlib.rcParams["font.size"]
+    path = PLOTS[name](tmp_path / "plot.png")
+    assert ("matplotlib.pyplot" in sys.modules) == had_pyplot
+    assert matplotlib.rcParams["font.size"] == size_before
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert min(pixels.shape[:2]) > 200 and pixels.std() > 5
+    # Nothing is cut off: the outermost pixels are paper.
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (edge == 255).all()
+
+
+def panels(figure):
+    """Returns the title of every panel -> what it shows."""
+    return {axes.get_title(): axes for axes in figure.axes}
+
+
+METRICS = {
+    "elbo_loss": "negative ELBO, nats",
+    "nll": "reconstruction (nll), nats",
+    "kl": "KL, nats",
+    "bits_per_dim": "bits per dimension",
+    "error": "classification error",
+    "cross_entropy": "cross-entropy, nats",
+}
+
+
+@pytest.mark.parametrize(
+    "names", [["error"], ["error", "cross_entropy"], ["elbo_loss", "nll", "kl"], list(METRICS)]
+)
+def test_a_report_has_a_panel_for_every_metric_and_no_other(names):
+    values = dict(zip(METRICS, np.arange(6), strict=True))
+    rows = [
+        {"step": step, "split": split, "grad_norm": 1.0}
+        | {name: values[name] + step + (split == "train") / 2 for name in names}
+        for step in (10, 20, 30)
+        for split in ("train", "validation")
+    ]
+    shown = panels(curves.report_figure(rows, []))
+    assert list(shown) == [METRICS[name] for name in names]
+    for name in names:
+        train, validation = shown[METRICS[name]].get_lines()
+        assert (train.get_label(), validation.get_label()) == ("train", "validation")
+        for line, more in ((train, 0.5), (validation, 0)):
+            np.testing.assert_array_equal(line.get_xdata(), [10, 20, 30])
+            expected = values[name] + np.array([10, 20, 30]) + more
+            np.testing.assert_array_equal(line.get_ydata(), expected)
+        # Training is thin, validation is marked.
+        assert train.get_linewidth() < validation.get_linewidth()
+        assert not train.get_marker() and validation.get_marker() == "o"
+
+
+def test_a_report_shows_the_kl_of_each_time_step():
+    rows = ROWS[:4]
+    title = "KL of each time step, latest validation"
+    assert title not in panels(curves.report_figure(rows, []))
+    bars = panels(curves.report_figure(rows, [], np.array([3.0, 1.0, 2.0])))[title].patches
+    assert [bar.get_height() for bar in bars] == [3, 1, 2]
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (2, 2), (4, 4), (5, 5), (12, 5)])
+@pytest.mark.parametrize("images", [1, 7, 20, 100])
+def test_a_report_shows_samples_over_time_without_empty_places(count, shown, images):
+    given = [(100 * n, pictures(images, 8, 8, 1, seed=n)) for n in range(count)]
+    figure = curves.report_figure(ROWS[:4], given)
+    places = [axes for axes in figure.axes if "samples" in axes.get_title()]
+    assert len(places) == shown and len(figure.axes) == 3 + shown
+    assert all(len(axes.images) == 1 for axes in places)
+    titles = [axes.get_title() for axes in places]
+    assert titles[0] == "samples at update 0"
+    assert titles[-1] == f"samples at update {100 * (count - 1):,}"
+    # The last grid: the first images of the last step, from the top left.
+    picture, scale = places[-1].images[0].get_array(), 14
+    corner = np.s_[2 : 2 + 8 * scale, 2 : 2 + 8 * scale]
+    np.testing.assert_array_equal(picture[corner], enlarged(given[-1][1][0], scale))
+    if images == 100:
+        columns = {1: 16, 2: 8, 4: 4, 5: 4}[shown]
+        assert picture.shape[:2] == (4 * 114 + 2, columns * 114 + 2)
