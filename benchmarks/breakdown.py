@@ -37,11 +37,12 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measuring, train_step
+from benchmarks.agreement import mean_loss
 from draw_jax.data import splits
 from draw_jax.model import attention, build, layers
 from draw_jax.runs.metrics import MetricsFile, TensorBoard
 from draw_jax.system import cli
-from draw_jax.training.step import TrainState, initial_state, loss_terms, make_optimizer
+from draw_jax.training.step import TrainState, initial_state, make_optimizer
 
 _IMAGES = flags.DEFINE_integer("images", 50_000, "Images in the data set", lower_bound=1)
 flags.adopt_module_key_flags(measuring)
@@ -105,7 +106,7 @@ def loss(config: ConfigDict) -> Piece:
     eps = normal(model.time_steps, batch, model.latent_size)
 
     def function(params: Any, x: jax.Array, eps: jax.Array) -> jax.Array:
-        return loss_terms(model, params, x, eps)["elbo_loss"]
+        return mean_loss(model, params, x, eps)
 
     return both(function, params, x, eps)
 

@@ -59,7 +59,7 @@ _BYTES = ("argument_bytes", "output_bytes", "alias_bytes", "temp_bytes", "peak_b
 def compile_step(config: ConfigDict) -> Any:
     """Returns the compiled update, made from shapes alone."""
     model, init = build.build(config), build.keys(config.seed).init
-    update, _, _ = train_step.jit_update(config)
+    update = train_step.jitted(config)
     state = jax.eval_shape(lambda key: initial_state(model, key, config.train), init)
     images = jax.ShapeDtypeStruct((config.train.batch_size, *model.image_shape), jnp.uint8)
     return measuring.compiled(update, state, 0, images)[0]

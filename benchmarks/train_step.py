@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from benchmarks import measuring
 from draw_jax.data import splits
+from draw_jax.data.interface import Batch
 from draw_jax.model import build
-from draw_jax.system import cli
-from draw_jax.training.step import initial_state, make_update
+from draw_jax.system import cli, devices
+from draw_jax.training.step import initial_state, jit_update, make_update
 
 flags.adopt_module_key_flags(measuring)
 
@@ -85,34 +85,23 @@ def _product(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, preferred_element_type=jnp.float32)
 
 
-def jit_update(config: ConfigDict, devices: int = 1) -> tuple[Any, Any, Any]:
-    """Returns the jitted update and where its state and its images lie, as in training.
-
-    Args:
-        config: a whole configuration.
-        devices: over how many of the devices to spread the batch; they must divide it.
-    """
-    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
-    replicated = NamedSharding(mesh, PartitionSpec())
-    sharded = NamedSharding(mesh, PartitionSpec("data"))
-    update = make_update(build.build(config), config, build.keys(config.seed).train)
-    jitted = jax.jit(
-        update,
-        donate_argnums=0,
-        in_shardings=(replicated, replicated, sharded),
-        out_shardings=(replicated, replicated),
-    )
-    return jitted, replicated, sharded
-
-
-def make_step(config: ConfigDict, devices: int = 1) -> tuple[Any, Any, Any]:
-    """Returns the jitted update, a state and a batch of images on as many devices."""
-    update, replicated, sharded = jit_update(config, devices)
+def make_step(config: ConfigDict, count: int = 1) -> tuple[Any, Any, Any]:
+    """Returns the jitted update, a state and a batch on as many devices, as in training."""
+    placement = devices.placement(count)
+    update = jitted(config, count)
     init = build.keys(config.seed).init
     state = initial_state(build.build(config), init, config.train)
-    batch = config.train.batch_size
-    images = random_images(config, batch)[splits.batch_indices(config.seed, 0, batch, batch)]
-    return update, jax.device_put(state, replicated), jax.device_put(images, sharded)
+    size = config.train.batch_size
+    images = random_images(config, size)[splits.batch_indices(config.seed, 0, size, size)]
+    batch = jax.device_put(Batch(images, None), placement.sharded)
+    return update, jax.device_put(state, placement.replicated), batch
+
+
+def jitted(config: ConfigDict, count: int = 1) -> Any:
+    """Returns the jitted update over as many devices, which must divide the batch."""
+    task = build.task(build.build(config))
+    update = make_update(task, config, build.keys(config.seed).train)
+    return jit_update(update, devices.placement(count))
 
 
 def random_images(config: ConfigDict, count: int) -> np.ndarray:

@@ -67,7 +67,7 @@ def main() -> int:
     with config.unlocked():
         config.data.data_dir = _DATA_DIR.value or config.data.data_dir
         config.data.manual_dir = _MANUAL_DIR.value or config.data.manual_dir
-    split = splits.load(config.data, _SPLIT.value, config.model.image_shape)
+    split = splits.load(config.data, _SPLIT.value, config.model.image_shape, flags="--")
     splits.check_shape(split, model.image_shape)
     seed = config.seed if _SEED.value is None else _SEED.value
     task = build.task(model)

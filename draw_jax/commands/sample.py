@@ -74,7 +74,7 @@ def main() -> int:
 
     import jax
 
-    from draw_jax.data.prepared import DataNotFound
+    from draw_jax.data.interface import DataNotFound
     from draw_jax.drawing import kinds, own_picture
     from draw_jax.runs import checkpoint
     from draw_jax.system import compilation
@@ -153,7 +153,7 @@ def _images(config: "ConfigDict", split: str) -> "np.ndarray":
 
     from draw_jax.data import splits
 
-    stored = splits.load(config.data, split, config.model.image_shape)
+    stored = splits.load(config.data, split, config.model.image_shape, flags="--")
     splits.check_shape(stored, config.model.image_shape)
     images = stored.batch(np.arange(len(stored))).images
     return np.asarray(splits.prepare(images, config.data.binarization, jax.random.key(0)))

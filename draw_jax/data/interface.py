@@ -5,11 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from draw_jax.system.cli import UserError
+
 # What an error without data offers last.
 NO_FILES = "python train.py --config=configs/digits.py, a model of small digits that need no files"
 
 
-class DataNotFound(RuntimeError):
+class DataNotFound(UserError):
     """A data set that is not on this machine, cannot be fetched, or cannot be read."""
 
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from draw_jax.data.splits import Split
+from draw_jax.data.interface import Split
 from draw_jax.evaluation import importance
 from draw_jax.model.task import Task, Terms, Variables
 from draw_jax.system import devices

@@ -9,7 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from draw_jax.data import splits
-from draw_jax.data.splits import Batch
+from draw_jax.data.interface import Batch
 from draw_jax.model import build
 from draw_jax.model.task import Model, Task
 from draw_jax.system import devices

@@ -1,4 +1,3 @@
-import importlib
 import json
 import shutil
 import warnings
@@ -10,7 +9,10 @@ import pytest
 
 import draw_jax
 from draw_jax.model import build
-from draw_jax.runs import checkpoint
+from draw_jax.runs import checkpoint, directory
+from tests.helpers import small_config
+
+SIZES = {"model.enc_size": 7, "model.dec_size": 6, "model.latent_size": 3}
 
 # Of the reads that Orbax gives up when one of them finds damage.
 pytestmark = pytest.mark.filterwarnings(
@@ -18,16 +20,10 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def small_config():
-    config = importlib.import_module("configs.smoke").get_config()
-    config.model.update(time_steps=2, enc_size=7, dec_size=6, latent_size=3)
-    return config.lock()
-
-
 def trees(seed, average=True):
     """Returns the items of a checkpoint, random in every leaf."""
     rng = np.random.default_rng(seed)
-    model = build.build(small_config())
+    model = build.build(small_config(**SIZES))
     shapes = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
 
     def draw(leaf):
@@ -45,7 +41,7 @@ def trees(seed, average=True):
 def make_run(run, losses, keep=5, average=True):
     """Writes a run of checkpoints {step: loss or None}; each step is the seed of its trees."""
     run.mkdir(exist_ok=True)
-    checkpoint.write_config(run, small_config())
+    directory.write_config(run, small_config(**SIZES))
     checkpoints = checkpoint.Checkpoints(run / "checkpoints", keep)
     for step, loss in losses.items():
         checkpoints.save(step, trees(step, average), loss)
@@ -130,7 +126,7 @@ def test_load_takes_the_average_of_the_best_on_validation(run):
     assert draw_jax.load is checkpoint.load
     config, model, variables = checkpoint.load(run)
     assert config.to_dict() == json.loads((run / "config.json").read_text()) and config.is_locked
-    assert model == build.build(small_config())
+    assert model == build.build(small_config(**SIZES))
     assert set(variables) == {"params"}
     assert_trees_equal(variables["params"], trees(2)["average"])
     assert_trees_equal(checkpoint.load(str(run), 4)[2]["params"], trees(4)["average"])
@@ -269,7 +265,7 @@ def test_a_config_json_that_is_none_is_one_line(run, text):
 
 def test_read_config_of_no_run(tmp_path):
     with pytest.raises(checkpoint.CheckpointError, match="is no run directory"):
-        checkpoint.read_config(tmp_path)
+        directory.read_config(tmp_path)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

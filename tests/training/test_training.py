@@ -1,5 +1,4 @@
 import functools
-import importlib
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +7,10 @@ import optax
 import pytest
 
 from draw_jax.data import splits
+from draw_jax.data.interface import Batch
 from draw_jax.model import build
 from draw_jax.runs import checkpoint, directory
+from draw_jax.training import config as settings
 from draw_jax.training import loop
 from draw_jax.training.step import (
     TrainState,
@@ -18,6 +19,7 @@ from draw_jax.training.step import (
     make_optimizer,
     make_update,
 )
+from tests.helpers import NO_ATTENTION, small_config
 
 B = 6
 
@@ -30,26 +32,14 @@ def compiled_fast():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-def small_config(**fields):
-    config = importlib.import_module("configs.smoke").get_config()
-    config.update_from_flattened_dict(
-        {
-            "model.time_steps": 2,
-            "model.enc_size": 8,
-            "model.dec_size": 8,
-            "model.latent_size": 2,
-            "model.read_size": 0,
-            "model.write_size": 0,
-        }
-        | fields
-    )
-    return config.lock()
+def plain(**fields):
+    return small_config(**NO_ATTENTION | fields)
 
 
 @pytest.fixture(scope="module")
 def config():
     """Returns a configuration whose second update already has the whole learning rate."""
-    return small_config(
+    return plain(
         **{
             "data.binarization": "dynamic",
             "train.warmup_steps": 1,
@@ -74,7 +64,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def update(drawer, config):
-    return jax.jit(make_update(drawer[0], config, jax.random.key(1)))
+    return jax.jit(make_update(build.task(drawer[0]), config, jax.random.key(1)))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +75,7 @@ def history(drawer, config, update, images):
     states = [TrainState(params, params, optimizer.init(params))]
     metrics = []
     for step in range(3):
-        state, values = update(states[-1], step, images[step])
+        state, values = update(states[-1], step, Batch(images[step], None))
         states.append(jax.device_get(state))
         metrics.append(jax.device_get(values))
     return states, metrics
@@ -184,13 +174,13 @@ def test_the_loss_of_a_fixed_batch_goes_down(history, update, images):
     states, _ = history
     state, losses = states[0], []
     for step in range(100):
-        state, metrics = update(state, step, images[0])
+        state, metrics = update(state, step, Batch(images[0], None))
         losses.append(float(metrics["elbo_loss"]))
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.8  # noise of a mean: 0.1
 
 
 def test_the_learning_rate_at_hand_computed_steps():
-    train = small_config(
+    train = plain(
         **{
             "train.learning_rate": 2e-3,
             "train.warmup_steps": 10,
@@ -213,7 +203,7 @@ def test_the_learning_rate_at_hand_computed_steps():
 
 
 def test_a_learning_rate_without_warm_up_or_decay():
-    train = small_config(
+    train = plain(
         **{"train.learning_rate": 2e-3, "train.warmup_steps": 0, "train.decay_steps": 0}
     ).train
     schedule = learning_rate(train)
@@ -229,7 +219,7 @@ def test_the_streams_of_a_seed_are_four_and_its_own():
 
 @pytest.mark.parametrize("average", [True, False])
 def test_the_first_state(average):
-    config = small_config(**{"train.average_decay": 0.9 if average else 0.0})
+    config = plain(**{"train.average_decay": 0.9 if average else 0.0})
     model = build.build(config)
     state = initial_state(model, jax.random.key(0), config.train)
     assert (state.average is not None) == average
@@ -260,29 +250,29 @@ def test_the_first_state(average):
 )
 def test_a_field_that_cannot_be_is_named(field, value, expected):
     with pytest.raises(ValueError, match=rf"config\.train\.{field}: {expected}"):
-        loop.check_config(small_config(**{f"train.{field}": value}))
+        settings.check(plain(**{f"train.{field}": value}))
 
 
 @pytest.mark.parametrize("field", ["train.clip_norm", "data.name", "model", "seed"])
 def test_a_missing_field_is_named(field):
-    config = small_config().copy_and_resolve_references()
+    config = plain().copy_and_resolve_references()
     *groups, name = field.split(".")
     with config.unlocked():
         group = config[groups[0]] if groups else config
         with group.unlocked():
             del group[name]
     with pytest.raises(ValueError, match=rf"config\.{field}: missing; configs/mnist.py has"):
-        loop.check_config(config)
+        settings.check(config)
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_may_change(tmp_path):
-    config, other = small_config(), small_config(**{"model.latent_size": 3})
-    checkpoint.write_config(tmp_path, config)
-    directory.check_continues(other, tmp_path)
+    config, other = plain(), plain(**{"model.latent_size": 3})
+    directory.write_config(tmp_path, config)
+    settings.check_continues(other, tmp_path)
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)
-    directory.check_continues(config, tmp_path)
-    with pytest.raises(directory.Refused, match="config.model.latent_size: 2 -> 3"):
-        directory.check_continues(other, tmp_path)
+    settings.check_continues(config, tmp_path)
+    with pytest.raises(directory.RunConflictError, match="config.model.latent_size: 2 -> 3"):
+        settings.check_continues(other, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -290,12 +280,12 @@ def test_a_run_that_ended_before_its_first_checkpoint_may_change(tmp_path):
 )
 def test_a_batch_must_divide_among_the_devices(batch_size, sizes, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
-    config = small_config(**{"train.batch_size": batch_size})
+    config = plain(**{"train.batch_size": batch_size})
     if sizes is None:
-        loop.check_config(config)
+        settings.check(config)
         return
     with pytest.raises(ValueError, match=f"do not divide {batch_size}; take {sizes}$"):
-        loop.check_config(config)
+        settings.check(config)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +301,7 @@ def test_a_batch_must_divide_among_the_devices(batch_size, sizes, monkeypatch):
     ],
 )
 def test_what_may_change_between_a_run_and_its_continuation(field, value):
-    assert directory.differing_fields(small_config(**{field: value}), small_config()) == []
+    assert settings.differing_fields(plain(**{field: value}), plain()) == []
 
 
 @pytest.mark.parametrize(
@@ -328,27 +318,27 @@ def test_what_may_change_between_a_run_and_its_continuation(field, value):
     ],
 )
 def test_what_must_not_change(field, value, told):
-    differing = directory.differing_fields(small_config(**{field: value}), small_config())
+    differing = settings.differing_fields(plain(**{field: value}), plain())
     assert differing == [f"config.{field}: {told}"]
 
 
 def test_a_field_that_only_one_of_them_has():
-    ours, theirs = small_config(), small_config()
+    ours, theirs = plain(), plain()
     with ours.unlocked():
         ours.model.depth = 3
-    assert directory.differing_fields(ours, theirs) == ["config.model.depth: (none) -> 3"]
-    assert directory.differing_fields(theirs, ours) == ["config.model.depth: 3 -> (none)"]
+    assert settings.differing_fields(ours, theirs) == ["config.model.depth: (none) -> 3"]
+    assert settings.differing_fields(theirs, ours) == ["config.model.depth: 3 -> (none)"]
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """Returns a run directory with weights that are random in every leaf."""
     run = tmp_path_factory.mktemp("source")
-    config = small_config()
+    config = plain()
     rng = np.random.default_rng(0)
     template = initial_state(build.build(config), jax.random.key(0), config.train)
     params = jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), template.params)
-    checkpoint.write_config(run, config)
+    directory.write_config(run, config)
     checkpoints = checkpoint.Checkpoints(run / "checkpoints", 1)
     checkpoints.save(7, {"params": params}, 1.0)
     checkpoints.close()
@@ -357,7 +347,7 @@ def source(tmp_path_factory):
 
 def test_a_run_from_given_weights_that_diverges(source, tmp_path, capsys):
     """The first update of a warm-up is zero, so step 1 holds the start; the second explodes."""
-    config = small_config(
+    config = plain(
         **{
             "train.init_from": str(source),
             "train.num_steps": 20,
@@ -383,10 +373,10 @@ def test_a_run_from_given_weights_that_diverges(source, tmp_path, capsys):
 
 
 def test_init_from_nothing_and_from_another_model(source, tmp_path):
-    config = small_config(**{"train.init_from": "nobody"})
+    config = plain(**{"train.init_from": "nobody"})
     with pytest.raises(checkpoint.CheckpointError, match="'nobody' is no directory .* or one of: "):
         loop.train(config, tmp_path)
-    config = small_config(**{"train.init_from": str(source), "model.enc_size": 9})
+    config = plain(**{"train.init_from": str(source), "model.enc_size": 9})
     with pytest.raises(ValueError, match="--init_from: the weights of .* have other shapes"):
         loop.train(config, tmp_path)
     assert not (tmp_path / "config.json").exists()  # another try is not refused

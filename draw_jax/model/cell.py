@@ -1,0 +1,175 @@
+"""One time step of DRAW, as a cell that training and generation share (eqs 1-8, 13-15).
+
+Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from draw_jax.model import attention, likelihood, losses
+from draw_jax.model.layers import LSTM, Linear
+
+_FLOAT32 = jnp.float32
+
+
+class State(NamedTuple):
+    """What one time step hands to the next; B examples."""
+
+    canvas: jax.Array  # c_t [B, H, W, C k], logits of a Bernoulli (k = 1)
+    h_enc: jax.Array  # [B, enc_size]
+    cell_enc: jax.Array  # [B, enc_size]
+    h_dec: jax.Array  # [B, dec_size]
+    cell_dec: jax.Array  # [B, dec_size]
+    read_raw: jax.Array  # eq. 21 of the next read [B, 5]; [B, 0] without attention
+
+
+class Trace(NamedTuple):
+    """Every time step of an unroll: T steps of B examples. Generation has no reads, mean, log_std."""
+
+    canvases: jax.Array  # c_1..c_T [T, B, H, W, C k], logits of a Bernoulli (k = 1)
+    read_windows: attention.Window | None  # arrays [T, B]; None without attention
+    write_windows: attention.Window | None  # arrays [T, B]; None without attention
+    mean: jax.Array | None  # of the posterior [T, B, Z]
+    log_std: jax.Array | None  # of the posterior [T, B, Z]
+
+
+class DrawCell(nn.Module):
+    """One time step of DRAW. Its fields are those of `Draw`."""
+
+    image_shape: tuple[int, int, int]
+    enc_size: int
+    dec_size: int
+    latent_size: int
+    read_size: int
+    write_size: int
+    read_delta: float
+    read_sigma: float
+    write_delta: float
+    write_sigma: float
+    canvas_bias: float
+    dtype: str
+    likelihood: str
+
+    def setup(self) -> None:
+        """Makes the learned initial state, both LSTMs and the linear maps."""
+        zeros = nn.initializers.zeros_init()
+        self.canvas_0 = self.param(
+            "canvas_0", nn.initializers.constant(self.canvas_bias), self.canvas_shape, _FLOAT32
+        )
+        self.h_enc_0 = self.param("h_enc_0", zeros, (self.enc_size,), _FLOAT32)
+        self.cell_enc_0 = self.param("cell_enc_0", zeros, (self.enc_size,), _FLOAT32)
+        self.h_dec_0 = self.param("h_dec_0", zeros, (self.dec_size,), _FLOAT32)
+        self.cell_dec_0 = self.param("cell_dec_0", zeros, (self.dec_size,), _FLOAT32)
+        self.encoder = LSTM(self.enc_size, self.dtype)
+        self.decoder = LSTM(self.dec_size, self.dtype)
+        self.posterior = Linear(2 * self.latent_size, self.dtype)
+        # Everything that is linear in h_dec is one product: what to write (eq. 18 or 28), where
+        # to write it and where to read next (eq. 21 twice).
+        height, width, channels = self.canvas_shape
+        patch = (self.write_size or height) * (self.write_size or width) * channels
+        bias = np.concatenate(
+            [
+                np.zeros(patch),
+                _window_bias(self.write_delta, self.write_sigma) if self.write_size else [],
+                _window_bias(self.read_delta, self.read_sigma) if self.read_size else [],
+            ]
+        )
+        self._splits = [patch, patch + (5 if self.write_size else 0)]
+        # Windows are pixels: in bfloat16 they move by enough to turn the gradient.
+        self.heads = Linear(
+            len(bias),
+            "float32" if self.read_size or self.write_size else self.dtype,
+            lambda key, shape, dtype: jnp.asarray(bias, dtype),
+        )
+
+    @property
+    def canvas_shape(self) -> tuple[int, int, int]:
+        """Returns (H, W, C k), with the k canvas channels of the likelihood."""
+        height, width, channels = self.image_shape
+        return height, width, channels * likelihood.named(self.likelihood).canvas_channels
+
+    def initial_state(self, batch_size: int) -> State:
+        """Returns the learned state before the first step, the same for all examples."""
+
+        def repeat(x: jax.Array) -> jax.Array:
+            return jnp.broadcast_to(x, (batch_size, *x.shape))
+
+        h_dec = repeat(self.h_dec_0)
+        _, _, read_raw = self._heads(h_dec)
+        return State(
+            canvas=repeat(self.canvas_0),
+            h_enc=repeat(self.h_enc_0),
+            cell_enc=repeat(self.cell_enc_0),
+            h_dec=h_dec,
+            cell_dec=repeat(self.cell_dec_0),
+            read_raw=read_raw,
+        )
+
+    def infer_step(
+        self, state: State, x: jax.Array, eps: jax.Array
+    ) -> tuple[State, tuple[jax.Array, Trace]]:
+        """Returns the next state, the step's KL [B] and its trace, eqs 3-8.
+
+        Args:
+            state: after step t - 1.
+            x: [B, H, W, C], in [0, 1].
+            eps: standard normal noise of this step, [B, Z].
+        """
+        x_err = likelihood.named(self.likelihood).error_image(x, state.canvas)  # eq. 3
+        r, read_window = self._read(x, x_err, state.read_raw)  # eq. 4
+        h_enc, cell_enc = self.encoder([r, state.h_dec], state.h_enc, state.cell_enc)  # eq. 5
+        mean, log_std = jnp.split(self.posterior(h_enc), 2, axis=-1)  # eqs 1, 2
+        z = mean + jnp.exp(log_std) * eps  # eq. 6
+        state, trace = self.generate_step(
+            state._replace(h_enc=h_enc, cell_enc=cell_enc), z
+        )  # eqs 7, 8
+        trace = trace._replace(read_windows=read_window, mean=mean, log_std=log_std)
+        return state, (losses.gaussian_kl(mean, log_std), trace)
+
+    def generate_step(self, state: State, z: jax.Array) -> tuple[State, Trace]:
+        """Returns the next state and the step's trace, eqs 7 and 8 (14 and 15).
+
+        Args:
+            state: after step t - 1; its encoder part is handed on untouched.
+            z: [B, Z].
+        """
+        h_dec, cell_dec = self.decoder([z], state.h_dec, state.cell_dec)  # eq. 7
+        patch, write_raw, read_raw = self._heads(h_dec)
+        written, write_window = self._write(patch, write_raw)
+        canvas = state.canvas + written  # eq. 8
+        state = state._replace(canvas=canvas, h_dec=h_dec, cell_dec=cell_dec, read_raw=read_raw)
+        return state, Trace(canvas, None, write_window, None, None)
+
+    def _heads(self, h_dec: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Returns patch [B, N N C or H W C], write_raw [B, 5 or 0] and read_raw [B, 5 or 0]."""
+        patch, write_raw, read_raw = jnp.split(self.heads(h_dec), self._splits, axis=-1)
+        return patch, write_raw, read_raw
+
+    def _read(
+        self, x: jax.Array, x_err: jax.Array, raw: jax.Array
+    ) -> tuple[jax.Array, attention.Window | None]:
+        """Returns r_t [B, 2 N N C] and its window, eq. 27; or [B, 2 H W C] and None, eq. 17."""
+        window = None
+        if self.read_size:
+            height, width, _ = self.image_shape
+            window = attention.window(raw, self.read_size, height, width)
+            x, x_err = (attention.read(image, window, self.read_size) for image in (x, x_err))
+        return jnp.concatenate([x.reshape(len(x), -1), x_err.reshape(len(x), -1)], -1), window
+
+    def _write(self, patch: jax.Array, raw: jax.Array) -> tuple[jax.Array, attention.Window | None]:
+        """Returns what to add to the canvas, [B, H, W, C k], and its window, eq. 29 or 18."""
+        height, width, channels = self.canvas_shape
+        if not self.write_size:
+            return patch.reshape(-1, height, width, channels), None
+        window = attention.window(raw, self.write_size, height, width)
+        patch = patch.reshape(-1, self.write_size, self.write_size, channels)
+        return attention.write(patch, window, height, width), window
+
+
+def _window_bias(delta: float, sigma: float) -> list[float]:
+    """Returns eq. 21's five values for a centred window: delta~ without unit, sigma in pixels."""
+    return [0.0, 0.0, 2 * float(np.log(sigma)), float(np.log(delta)), 0.0]

@@ -1,0 +1,106 @@
+"""What many tests share: small configurations, runs of the program, damage."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+ROOT = Path(__file__).parents[1]
+# A model and a run that take seconds, over `configs/smoke.py`.
+SMALL = {
+    "model.time_steps": 2,
+    "model.enc_size": 8,
+    "model.dec_size": 8,
+    "model.latent_size": 2,
+}
+NO_ATTENTION = {"model.read_size": 0, "model.write_size": 0}  # compiles in half the time
+
+# Runs a program once per command line, each in a process of its own; forked from one that has made
+# the imports, which take far longer than any mistake.
+_FORKS = """
+import json, os, runpy, sys, tempfile, traceback, warnings
+from draw_jax.training import loop
+from draw_jax.commands import evaluate, export, models, sample, train
+exec(sys.argv[2])
+
+warnings.simplefilter("ignore")  # JAX warns of forks, but has not begun any work here
+sys.path.insert(0, "")
+outcomes = []
+for name, *arguments in json.loads(sys.argv[1]):
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = os.fork()
+        if child == 0:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            sys.argv = [name, *arguments]
+            code = 1
+            try:
+                run = runpy.run_path if name.endswith(".py") else runpy.run_module
+                run(name, run_name="__main__")
+            except SystemExit as end:
+                code = end.code
+            except BaseException:
+                traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code or 0)  # a tidy end takes far longer than any mistake
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        outcomes.append([code, *(os.pread(f.fileno(), 100_000, 0).decode() for f in (out, err))])
+print(json.dumps(outcomes))
+"""
+
+
+def small_config(**fields):
+    """Returns the locked smoke configuration, tiny, with fields such as {"model.unroll": 2}."""
+    config = importlib.import_module("draw_jax.configs.smoke").get_config()
+    config.update_from_flattened_dict(SMALL | fields)
+    return config.lock()
+
+
+def program(name, *flags, cwd=ROOT, timeout=300, **environment):
+    """Returns returncode, stdout and stderr of a script of ours or a module, run to its end."""
+    begin = [str(ROOT / name)] if name.endswith(".py") else ["-m", name]
+    return subprocess.run(
+        [sys.executable, *begin, *map(str, flags)],
+        check=False,
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def forked(commands, before="", cwd=ROOT, **environment):
+    """Returns returncode, stdout and stderr of many short runs of scripts and modules.
+
+    Args:
+        commands: each the name of a script or module, and its flags.
+        before: code that every one of them is run after.
+        cwd: the folder that they are run in.
+        environment: variables besides those of this process.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKS, json.dumps([list(map(str, c)) for c in commands]), before],
+        check=True,
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        stdout=subprocess.PIPE,
+    )
+    names = ("returncode", "stdout", "stderr")
+    return [SimpleNamespace(**dict(zip(names, o, strict=True))) for o in json.loads(done.stdout)]
+
+
+def large_file(folder):
+    """Returns the file of an item of a checkpoint that holds its arrays."""
+    return max(folder.glob("ocdbt.process_0/d/*"), key=lambda path: path.stat().st_size)
+
+
+def flip(path):
+    """Flips one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
