@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from draw_jax.model import attention, losses
-from draw_jax.model.layers import LSTM, Linear, error_image
+from draw_jax.model.gradients import error_image
+from draw_jax.model.layers import LSTM, Linear
 
 _FLOAT32 = jnp.float32
 

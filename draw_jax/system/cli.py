@@ -65,7 +65,9 @@ def _raised_here(error: Exception, script: str) -> bool:
     """Returns whether our own code raised an error, in words meant for a user."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     file = Path(frame.f_code.co_filename).resolve()
-    return file.is_relative_to(Path(__file__).resolve().parents[1]) or file == Path(script).resolve()
+    return (
+        file.is_relative_to(Path(__file__).resolve().parents[1]) or file == Path(script).resolve()
+    )
 
 
 def _say(error: Exception, code: int, prefix: str = "") -> int:

@@ -1,50 +1,22 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from draw_jax.model import attention
 from draw_jax.model.attention import Window
 from tests import reference
-
-# (N, height, width): even and odd N, wide and tall images, N larger than an axis.
-SHAPES = [(2, 7, 11), (3, 11, 7), (4, 6, 6), (5, 4, 9)]
-# With leading axes and channels, paired to compile less: every value of each occurs.
-CASES = [
-    (*SHAPES[0], (), 1),
-    (*SHAPES[1], (3,), 3),
-    (*SHAPES[2], (2, 2), 1),
-    (*SHAPES[3], (2, 2), 3),
-    (*SHAPES[3], (), 3),
-]
-PLACES = ["inside", "partly outside", "outside"]
-
-
-def normal(rng, *shape):
-    return rng.standard_normal(shape).astype(np.float32)
-
-
-def make_windows(rng, glimpse_size, height, width, place, shape=()):
-    """Returns random windows [*shape], at least as wide as sigma = 0.5 px, in the named place."""
-    delta = rng.uniform(0.4, 2.0, shape)
-    half = (glimpse_size - 1) / 2 * delta
-    centres = []
-    for pixels in (width, height):
-        side = rng.choice([-1, 1], shape)  # left or right of the image's middle
-        middle = (pixels + 1) / 2
-        if place == "inside":
-            distance = rng.uniform(0, 0.4, shape) * pixels
-        elif place == "partly outside":
-            distance = pixels / 2 + rng.uniform(-0.5, 0.5, shape) * half
-        else:  # every centre at least half a pixel beyond the edge
-            distance = pixels / 2 + half + rng.uniform(0.5, 4, shape)
-        centres.append(middle + side * distance)
-    sigma_sq, gamma = rng.uniform(0.5, 2.0, shape) ** 2, rng.uniform(0.3, 3, shape)
-    return Window(*(np.asarray(v, np.float32) for v in (*centres, sigma_sq, delta, gamma)))
+from tests.model.helpers import (
+    CASES,
+    PLACES,
+    SHAPES,
+    finite_differences,
+    make_windows,
+    normal,
+    pull_back,
+)
 
 
 def at(window, index):
@@ -407,107 +379,7 @@ def test_arguments_that_do_not_fit_are_refused():
         attention.write(np.zeros((3, 2, 1), np.float32), window, 5, 5)
 
 
-# --- gradients written by hand
-
-
-def plain_filters(g, delta, sigma_sq, glimpse_size, pixels):
-    """Eqs 19 and 25 in JAX with no gradient of their own."""
-    ones = (1,) * g.ndim
-    i = jnp.arange(1, glimpse_size + 1, dtype=jnp.float32).reshape(*ones, glimpse_size, 1)
-    a = jnp.arange(1, pixels + 1, dtype=jnp.float32).reshape(*ones, 1, pixels)
-    g, delta, sigma_sq = (v[..., None, None] for v in (g, delta, sigma_sq))
-    mu = g + (i - glimpse_size / 2 - 0.5) * delta
-    return jax.nn.softmax(-jnp.square(a - mu) / (2 * sigma_sq))
-
-
-def plain_filter(f_y, image, f_x):
-    return jnp.einsum("...nh,...hwc,...mw->...nmc", f_y, image, f_x)
-
-
-def plain_spread(f_y, patch, f_x):
-    return jnp.einsum("...nh,...nmc,...mw->...hwc", f_y, patch, f_x)
-
-
-def pull_back(function, weights, *args):
-    """Returns the gradients of (function(*args) * weights).sum() with respect to args."""
-
-    def both(args, weights):
-        out, vjp = jax.vjp(function, *args)
-        assert out.shape == weights.shape
-        return vjp(weights)
-
-    return jax.jit(both)(args, weights)
-
-
-@pytest.mark.parametrize(
-    ("glimpse_size", "height", "width", "leading"), [case[:4] for case in CASES]
-)
-def test_the_gradient_of_the_filters_is_the_automatic_one(glimpse_size, height, width, leading):
-    rng = np.random.default_rng(0)
-    window = make_windows(rng, glimpse_size, height, width, "inside", leading)
-    for g, pixels in ((window.g_x, width), (window.g_y, height)):
-        weights = normal(rng, *leading, glimpse_size, pixels)
-        ours, automatic = (
-            pull_back(
-                lambda g, delta, sigma_sq, f=f, n=pixels: f(g, delta, sigma_sq, glimpse_size, n),
-                weights,
-                g,
-                window.delta,
-                window.sigma_sq,
-            )
-            for f in (attention._filters, plain_filters)
-        )
-        for a, b in zip(ours, automatic, strict=True):
-            assert a.shape == b.shape == leading
-            # Both are float32 sums of terms up to 50 times their sum.
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-
-
-def test_sums_over_pixels_are_products_in_full_precision():
-    """Which CPUs give unasked; on GPUs and TPUs sums would lose half their digits."""
-    jaxpr = jax.make_jaxpr(attention._sum)(np.ones((2, 3), np.float32))
-    (product,) = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
-    assert set(product.params["precision"]) == {jax.lax.Precision.HIGHEST}
-
-
-@pytest.mark.parametrize(("leading", "channels"), [((), 1), ((3,), 3), ((2, 2), 3)])
-def test_the_gradients_of_both_products_are_the_automatic_ones(leading, channels):
-    rng = np.random.default_rng(0)
-    glimpse_size, height, width = 3, 7, 5
-    f_y, f_x = (
-        normal(rng, *leading, glimpse_size, height),
-        normal(rng, *leading, glimpse_size, width),
-    )
-    image = normal(rng, *leading, height, width, channels)
-    patch = normal(rng, *leading, glimpse_size, glimpse_size, channels)
-    for ours, plain, inside, weights in (
-        (attention._filter, plain_filter, image, patch),
-        (attention._spread, plain_spread, patch, image),
-    ):
-        np.testing.assert_allclose(
-            ours(f_y, inside, f_x), plain(f_y, inside, f_x), rtol=1e-5, atol=1e-5
-        )
-        gradients = [pull_back(f, weights, f_y, inside, f_x) for f in (ours, plain)]
-        for a, b, arg in zip(*gradients, (f_y, inside, f_x), strict=True):
-            assert a.shape == b.shape == arg.shape
-            # Sums of up to 105 products of size 1, in another order.
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
-
-
-def finite_differences(function, args, step=1e-5):
-    """Returns the central differences of a float64 scalar function, one array per argument."""
-    gradients = []
-    for k, arg in enumerate(args):
-        gradient = np.zeros(np.shape(arg))
-        for index in np.ndindex(np.shape(arg)):
-            values = []
-            for sign in (1, -1):
-                moved = [np.array(a, np.float64) for a in args]
-                moved[k][index] += sign * step
-                values.append(function(*moved))
-            gradient[index] = (values[0] - values[1]) / (2 * step)
-        gradients.append(gradient)
-    return gradients
+# --- gradients
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -543,41 +415,3 @@ def test_gradients_of_read_and_write_are_finite_differences_of_the_loops(
             # float64 differences are right to 1e-9. float32 keeps 1e-5 of a gradient's largest
             # term, and the terms of a sum over pixels nearly cancel: so relative to its size.
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(1, np.abs(b).max()))
-
-
-@settings(max_examples=20)
-@given(
-    shape=st.sampled_from(SHAPES[:2]),
-    sigma=st.floats(0.5, 5),
-    delta=st.floats(0.2, 3),
-    offset=st.floats(-0.7, 0.7),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_the_gradient_of_any_window_in_reach_is_that_of_the_loops(
-    shape, sigma, delta, offset, seed
-):
-    glimpse_size, height, _ = shape
-    args = tuple(np.float32(v) for v in ((0.5 + offset) * height, delta, sigma**2))
-    # Beyond a few sigma outside, the float32 sums cancel; the test above that names lost windows.
-    reach = (glimpse_size - 1) / 2 * delta + abs(offset) * height
-    assume(reach < height / 2 + 3 * sigma)
-    weights = normal(np.random.default_rng(seed), glimpse_size, height)
-
-    def loop(g, delta, sigma_sq):
-        return (reference.filters(g, delta, sigma_sq, glimpse_size, height) * weights).sum()
-
-    gradients = _filters_gradients(glimpse_size, height)(weights, *args)
-    for a, b in zip(gradients, finite_differences(loop, args), strict=True):
-        # Cancelling terms of up to height / sigma^2 times the weights' size, in float32.
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * height / sigma**2 + 1e-5)
-
-
-@functools.cache
-def _filters_gradients(glimpse_size, pixels):
-    def gradients(weights, *args):
-        return jax.grad(
-            lambda *args: (attention._filters(*args, glimpse_size, pixels) * weights).sum(),
-            argnums=(0, 1, 2),
-        )(*args)
-
-    return jax.jit(gradients)
