@@ -104,7 +104,7 @@ def _inputs(
     def one(image: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
         x_key, eps_key = jax.random.split(jax.random.fold_in(key, index))
         shape = (model.time_steps, model.latent_size)
-        eps = jax.random.normal(jax.random.fold_in(eps_key, k), shape)
+        eps = jax.random.normal(jax.random.fold_in(eps_key, k), shape, jnp.float32)
         return prepare(image, x_key), eps
 
     x, eps = jax.vmap(one)(images, indices)

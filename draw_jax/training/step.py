@@ -74,7 +74,8 @@ def make_update(model: Any, config: ConfigDict, key: jax.Array) -> Callable[...,
     def update(state: TrainState, step: jax.Array, images: jax.Array) -> Any:
         x_key, eps_key = jax.random.split(jax.random.fold_in(key, step))
         x = splits.prepare(images, config.data.binarization, x_key)
-        eps = jax.random.normal(eps_key, (model.time_steps, len(x), model.latent_size))
+        eps_shape = (model.time_steps, len(x), model.latent_size)
+        eps = jax.random.normal(eps_key, eps_shape, jnp.float32)
 
         def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
             terms = loss_terms(model, params, x, eps)
