@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from draw_jax.model.gradients import filter_image, filters, spread_patch
 
-# exp() of a raw value beyond +-15 is no window any more (sigma below 0.001 or above 1800 pixels).
-# The bound keeps every filter finite whatever the network puts out.
-_MAX_LOG = 15.0
+# Bounds of the five raw values, which keep every result and gradient finite in float32. A window at
+# a bound is useless: its centre is a million half image widths away, or e^15 and e^-15 make its
+# sigma 1800 pixels or 0.0006.
+_MAX_RAW = (1e6, 1e6, 15.0, 15.0, 15.0)
 
 
 class Window(NamedTuple):
@@ -42,21 +44,21 @@ def window(raw: jax.Array, glimpse_size: int, height: int, width: int) -> Window
     Raises:
         ValueError: if `raw` has no last axis of 5 or N < 2.
 
-    Note: the three logarithms are held within +-15, which no useful window comes near.
+    Note: g~_x and g~_y are held within +-1e6 and the three logarithms within +-15. No useful
+    window comes near these bounds, and every finite `raw` gives a finite window.
     """
     if raw.ndim < 1 or raw.shape[-1] != 5:
         raise ValueError(f"expected raw window parameters [..., 5], got {raw.shape}")
     _check_glimpse_size(glimpse_size)
+    bound = jnp.broadcast_to(jnp.asarray(_MAX_RAW, raw.dtype), raw.shape)
+    raw = jnp.clip(raw, -bound, bound)
     g_x, g_y, log_sigma_sq, log_delta, log_gamma = (raw[..., k] for k in range(5))
-    sigma_sq, delta, gamma = (
-        jnp.exp(jnp.clip(log, -_MAX_LOG, _MAX_LOG)) for log in (log_sigma_sq, log_delta, log_gamma)
-    )
     return Window(
         g_x=(width + 1) / 2 * (g_x + 1),  # eq. 22
         g_y=(height + 1) / 2 * (g_y + 1),  # eq. 23
-        sigma_sq=sigma_sq,
-        delta=(max(width, height) - 1) / (glimpse_size - 1) * delta,  # eq. 24
-        gamma=gamma,
+        sigma_sq=jnp.exp(log_sigma_sq),
+        delta=(max(width, height) - 1) / (glimpse_size - 1) * jnp.exp(log_delta),  # eq. 24
+        gamma=jnp.exp(log_gamma),
     )
 
 
@@ -64,6 +66,11 @@ def filterbanks(
     window: Window, glimpse_size: int, height: int, width: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the horizontal and the vertical filterbank, eqs 19, 20, 25 and 26.
+
+    Of an image whose last k pixels are black, a filter centred d pixels beyond them sees the rest
+    with a weight of exp(-k (2 d + k) / (2 sigma^2)), and so does its gradient. In float32 both are
+    exactly 0 once k (2 d + k) > 175 sigma^2: for sigma = 1 that is 87 pixels out at k = 1, but 15
+    pixels out at k = 5. (Beside another constant the gradient is down to rounding errors there.)
 
     Args:
         window: Window of arrays [...].
@@ -92,17 +99,21 @@ def read(image: jax.Array, window: Window, glimpse_size: int) -> jax.Array:
 
     Args:
         image: [..., H, W, C], any reals.
-        window: Window of arrays [...] (the image's leading axes).
+        window: Window of arrays [...]. Its axes and the image's leading ones broadcast by NumPy's
+            rules: one image through many windows, or many images through one.
         glimpse_size: N, filters along each axis, >= 2.
 
     Returns:
-        [..., N, N, C]: rows (y) first.
+        [..., N, N, C]: rows (y) first. How far outside the image a window may lie and still have a
+        gradient is said at `filterbanks`.
 
     Raises:
-        ValueError: if the image has fewer than three axes or N < 2.
+        ValueError: if the image has fewer than three axes, its leading axes and the window's do
+            not broadcast, or N < 2.
     """
     if image.ndim < 3:
         raise ValueError(f"expected an image [..., H, W, C], got {image.shape}")
+    image, window = _broadcast(image, window)
     f_x, f_y = filterbanks(window, glimpse_size, *image.shape[-3:-1])
     return window.gamma[..., None, None, None] * filter_image(f_y, image, f_x)
 
@@ -112,7 +123,8 @@ def write(patch: jax.Array, window: Window, height: int, width: int) -> jax.Arra
 
     Args:
         patch: w_t [..., N, N, C], rows (y) first, N >= 2.
-        window: Window of arrays [...], the writer's own.
+        window: Window of arrays [...], the writer's own. Its axes and the patch's leading ones
+            broadcast by NumPy's rules.
         height: B, rows of the image, pixels.
         width: A, columns of the image, pixels.
 
@@ -120,12 +132,31 @@ def write(patch: jax.Array, window: Window, height: int, width: int) -> jax.Arra
         [..., height, width, C], to be added to the canvas.
 
     Raises:
-        ValueError: if the patch is not square or N < 2.
+        ValueError: if the patch is not square, its leading axes and the window's do not broadcast,
+            or N < 2.
     """
     if patch.ndim < 3 or patch.shape[-3] != patch.shape[-2]:
         raise ValueError(f"expected a square patch [..., N, N, C], got {patch.shape}")
+    patch, window = _broadcast(patch, window)
     f_x, f_y = filterbanks(window, patch.shape[-2], height, width)
     return spread_patch(f_y, patch / window.gamma[..., None, None, None], f_x)
+
+
+def _broadcast(array: jax.Array, window: Window) -> tuple[jax.Array, Window]:
+    """Returns an image or patch [..., M, N, C] and a window of its leading axes [...].
+
+    The gradients are summed over the axes that this has repeated; equal axes cost nothing.
+    """
+    leading = [array.shape[:-3], *(np.shape(field) for field in window)]
+    try:
+        shape = np.broadcast_shapes(*leading)
+    except ValueError:
+        raise ValueError(
+            "expected leading axes and window axes that broadcast by NumPy's rules, got an array "
+            f"{array.shape} and a window of {', '.join(map(str, dict.fromkeys(leading[1:])))}"
+        ) from None
+    array = jnp.broadcast_to(array, (*shape, *array.shape[-3:]))
+    return array, Window(*(jnp.broadcast_to(field, shape) for field in window))
 
 
 def off_image(window: Window, glimpse_size: int, height: int, width: int) -> jax.Array:

@@ -1,8 +1,10 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from draw_jax.model import attention
@@ -115,7 +117,7 @@ def test_rows_sum_to_1_for_any_window(shape, centre, log_sigma, log_delta):
 
 
 @pytest.mark.parametrize("glimpse_size", [2, 5])
-@pytest.mark.parametrize("size", [50.0, 1e3])
+@pytest.mark.parametrize("size", [50.0, 1e3, 1e20, 3e38])
 def test_extreme_outputs_of_the_network_give_finite_values_and_gradients(size, glimpse_size):
     height, width = 6, 9
     rng = np.random.default_rng(0)
@@ -137,6 +139,79 @@ def test_extreme_outputs_of_the_network_give_finite_values_and_gradients(size, g
     f_x, f_y = filterbanks(window, glimpse_size, height, width)
     for f in (f_x, f_y):
         np.testing.assert_allclose(f.sum(-1), np.ones(f.shape[:-1]), rtol=1e-5)
+
+
+@functools.cache
+def read_and_write_back(glimpse_size, height, width):
+    """Returns everything that attention computes from five raw values, with its gradients."""
+    rng = np.random.default_rng(0)
+    image = normal(rng, height, width, 2)
+    patch = normal(rng, glimpse_size, glimpse_size, 2)
+
+    def glimpse(raw, image):
+        return attention.read(image, attention.window(raw, *shape), glimpse_size)
+
+    def written(raw, patch):
+        return attention.write(patch, attention.window(raw, *shape), height, width)
+
+    def everything(raw):
+        window = attention.window(raw, *shape)
+        seen, by_read = jax.vjp(glimpse, raw, image)
+        canvas, by_write = jax.vjp(written, raw, patch)
+        filters = attention.filterbanks(window, *shape)
+        return filters, (window, seen, canvas, by_read(patch), by_write(image))
+
+    shape = (glimpse_size, height, width)
+    return jax.jit(everything)
+
+
+finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@settings(max_examples=300)
+@given(shape=st.sampled_from([*SHAPES, (2, 64, 64)]), raw=st.lists(finite, min_size=5, max_size=5))
+@example(shape=SHAPES[0], raw=[1e38, 0.0, 0.0, 0.0, 0.0])
+@example(shape=SHAPES[0], raw=[-3.4e38, 3.4e38, -3.4e38, 3.4e38, -3.4e38])
+@example(shape=(2, 64, 64), raw=[3.4e38, 1e30, -3.4e38, -3.4e38, 3.4e38])
+def test_every_finite_output_of_the_network_gives_finite_values_and_gradients(shape, raw):
+    filters, rest = read_and_write_back(*shape)(np.array(raw, np.float32))
+    for f in filters:
+        np.testing.assert_allclose(f.sum(-1), np.ones(f.shape[:-1]), rtol=1e-5)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rest))
+
+
+@pytest.mark.parametrize("g", [1e3, -1e6, 1e6])
+def test_a_centre_within_a_million_half_widths_is_taken_as_it_is(g):
+    window = attention.window(np.array([g, -g, 0, 0, 0], np.float32), 3, 8, 6)
+    assert window.g_x == np.float32(3.5) * np.float32(g + 1)
+    assert window.g_y == np.float32(4.5) * np.float32(1 - g)
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize(("sigma", "black"), [(1, 1), (1, 5), (2, 5), (0.5, 1)])
+def test_how_far_outside_a_filter_still_has_a_gradient(sigma, black, side):
+    """The rule in the docstring of `filterbanks`, and its two numbers, in steps of half a pixel."""
+    image = np.ones((28, 28, 1), np.float32)
+    image[:, 28 - black :] = 0
+    image = image[:, ::side]
+
+    @jax.jit
+    def value_and_gradient(distance):
+        # N = 2 and a stride of 1e-3: both filters lie as good as at g.
+        def total(g_x):
+            return attention.read(image, one_window(g_x, 14.5, sigma, 1e-3), 2).sum()
+
+        return jax.value_and_grad(total)(28 + distance if side > 0 else 1 - distance)
+
+    numbers = {}
+    for distance in np.arange(0, 100, 0.5, dtype=np.float32):
+        numbers[float(distance)] = np.array(value_and_gradient(distance))
+        exponent = black * (2 * distance + black) / sigma**2
+        assert exponent > 170 or numbers[distance].all(), distance
+        assert exponent < 175 or not numbers[distance].any(), distance
+    if sigma == 1:
+        out = {1: 87, 5: 15}[black]
+        assert numbers[out - 0.5].all() and not numbers[out].any()
 
 
 def gradients_outside(pixels, sigma, side, away=1.0):
@@ -415,3 +490,70 @@ def test_gradients_of_read_and_write_are_finite_differences_of_the_loops(
             # float64 differences are right to 1e-9. float32 keeps 1e-5 of a gradient's largest
             # term, and the terms of a sum over pixels nearly cancel: so relative to its size.
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(1, np.abs(b).max()))
+
+
+BROADCASTS = [  # leading axes of the image or patch, axes of the window
+    ((), (3,)),
+    ((3,), ()),
+    ((2, 3), (3,)),
+    ((2, 1), (3,)),
+    ((1,), (2,)),
+]
+
+
+@pytest.mark.parametrize(("leading", "axes"), BROADCASTS)
+@pytest.mark.parametrize("writes", [False, True], ids=["read", "write"])
+@pytest.mark.parametrize("promotion", ["allow", "raise"])
+def test_leading_axes_broadcast_in_both_directions(leading, axes, writes, promotion):
+    glimpse_size, height, width, shape = 2, 4, 3, np.broadcast_shapes(leading, axes)
+    rng = np.random.default_rng(0)
+    window = make_windows(rng, glimpse_size, height, width, "inside", axes)
+    inside, outside = (height, width, 1), (glimpse_size, glimpse_size, 1)
+    if writes:
+        inside, outside = outside, inside
+    array, weights = normal(rng, *leading, *inside), normal(rng, *shape, *outside)
+
+    def ours(array, *window):
+        if writes:
+            return attention.write(array, Window(*window), height, width)
+        return attention.read(array, Window(*window), glimpse_size)
+
+    def loop(array, *window):
+        array = np.broadcast_to(array, (*shape, *inside))
+        window = [np.broadcast_to(field, shape) for field in window]
+        out = np.zeros((*shape, *outside))
+        for index in np.ndindex(*shape):
+            one = reference.Window(*(float(field[index]) for field in window))
+            if writes:
+                out[index] = reference.write(array[index], one, height, width)
+            else:
+                out[index] = reference.read(array[index], one, glimpse_size)
+        return out
+
+    with jax.numpy_rank_promotion(promotion):
+        out = jax.jit(ours)(array, *window)
+        found = pull_back(ours, weights, array, *window)
+    assert out.shape == weights.shape
+    np.testing.assert_allclose(out, loop(array, *window), rtol=1e-5, atol=5e-5)
+    expected = finite_differences(lambda *args: (loop(*args) * weights).sum(), (array, *window))
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape
+        # As above: float32, relative to the size of the largest gradient.
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(1, np.abs(b).max()))
+
+
+def test_axes_that_do_not_broadcast_are_refused():
+    rng = np.random.default_rng(0)
+    window = make_windows(rng, 3, 7, 5, "inside", (4,))
+    message = r"broadcast by NumPy's rules, got an array \(2, {0}, 1\) and a window of \(4,\)"
+    with pytest.raises(ValueError, match=message.format("7, 5")):
+        attention.read(normal(rng, 2, 7, 5, 1), window, 3)
+    with pytest.raises(ValueError, match=message.format("3, 3")):
+        attention.write(normal(rng, 2, 3, 3, 1), window, 7, 5)
+
+
+def test_equal_axes_add_nothing_to_the_program():
+    image, window = np.ones((3, 7, 5, 1), np.float32), Window(*np.ones((5, 3), np.float32))
+    image, window = jax.tree.map(jnp.asarray, (image, window))
+    program = jax.make_jaxpr(attention._broadcast)(image, window)
+    assert not program.eqns
