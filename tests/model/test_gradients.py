@@ -1,6 +1,7 @@
 import functools
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -123,3 +124,89 @@ def _filters_gradients(glimpse_size, pixels):
         )(*args)
 
     return jax.jit(of)
+
+
+# --- derivatives of derivatives, forward mode, types
+
+
+def tiny_loss(tiny):
+    """Returns the loss of a tiny Draw as a function of a vector of its parameters, and those."""
+    model, variables = tiny(image_shape=(4, 3, 1), enc_size=2, dec_size=2, latent_size=1)
+    rng = np.random.default_rng(0)
+    x, eps = rng.random((2, 4, 3, 1)).astype(np.float32), normal(rng, 2, 2, 1)
+    vector, unravel = jax.flatten_util.ravel_pytree(variables)
+
+    def loss(vector):
+        output = model.apply(unravel(vector), x, eps)
+        return output.nll.mean() + output.kl.sum(0).mean()
+
+    return loss, vector
+
+
+def test_the_hessian_of_the_loss_is_differences_of_its_gradient(tiny):
+    loss, vector = tiny_loss(tiny)
+    gradient = jax.jit(jax.grad(loss))
+    direction = normal(np.random.default_rng(1), len(vector))
+    direction /= np.linalg.norm(direction)
+    step = 2e-2  # large for float32; of the fourth order, so right to step^4
+    ends = [gradient(vector + k * step * direction) for k in (1, -1, 2, -2)]
+    expected = (8 * (ends[0] - ends[1]) - (ends[2] - ends[3])) / (12 * step)
+    products = [
+        jax.jit(jax.hessian(loss))(vector) @ direction,
+        jax.jvp(gradient, (vector,), (direction,))[1],
+        jax.grad(lambda v: gradient(v) @ direction)(vector),
+    ]
+    for ours in products:
+        assert ours.shape == vector.shape
+        # Differences of float32 gradients: 1e-6 of their size over the step.
+        np.testing.assert_allclose(ours, expected, atol=1e-3 * np.abs(expected).max())
+        np.testing.assert_allclose(ours, products[0], atol=1e-5 * np.abs(expected).max())
+
+
+def test_forward_mode_is_refused_in_one_line_that_names_reverse_mode(tiny):
+    loss, vector = tiny_loss(tiny)
+    square = np.ones((3, 3), np.float32)
+    for name, function in (
+        ("product", lambda a: gradients.product(a, square, "float32")),
+        ("error_image", lambda a: gradients.error_image(a, square)),
+        ("lstm_step", lambda a: gradients.lstm_step(jnp.tile(a, 4), a)[0]),
+        ("filters", lambda a: gradients.filters(a, a, a, 2, 4)),
+        ("filter_image", lambda a: gradients.filter_image(a, a[:, :, None], a)),
+        ("spread_patch", lambda a: gradients.spread_patch(a, a[:, :, None], a)),
+    ):
+        message = f"^{name} has no forward-mode derivative .*use reverse mode: jax.grad"
+        with pytest.raises(TypeError, match=message):
+            jax.jvp(function, (square,), (square,))
+        jax.vjp(function, square)
+    with pytest.raises(TypeError, match="use reverse mode: jax.grad, jax.vjp or jax.jacrev"):
+        jax.jvp(loss, (vector,), (vector,))
+    with pytest.raises(TypeError, match="use reverse mode: jax.grad, jax.vjp or jax.jacrev"):
+        jax.jit(jax.jacfwd(loss))(vector)
+
+
+def test_other_type_errors_keep_their_own_words():
+    with pytest.raises(TypeError, match="dot_general|matmul|contracting|shape"):
+        gradients.product(np.ones((2, 3), np.float32), np.ones((2, 3), np.float32), "float32")
+
+
+@pytest.mark.parametrize("narrow", [0, 1, 2])
+def test_each_gradient_has_the_type_of_its_argument(narrow):
+    rng = np.random.default_rng(0)
+    f_y, patch, f_x = normal(rng, 2, 3, 6), normal(rng, 2, 3, 3, 1), normal(rng, 2, 3, 5)
+    args = [jnp.asarray(a) for a in (f_y, patch, f_x)]
+    args[narrow] = args[narrow].astype(jnp.bfloat16)
+    out, vjp = jax.vjp(gradients.spread_patch, *args)
+    assert out.dtype == jnp.float32
+    assert [g.dtype for g in vjp(out)] == [a.dtype for a in args]
+
+
+def test_images_may_be_integers():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 2, (2, 6, 5, 1), np.uint8)
+    f_y, f_x = normal(rng, 2, 3, 6), normal(rng, 2, 3, 5)
+    found, expected = (
+        jax.value_and_grad(lambda f_y, x=x: gradients.filter_image(f_y, x, f_x).sum())(f_y)
+        for x in (image, image.astype(np.float32))
+    )
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
