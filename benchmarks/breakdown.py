@@ -39,7 +39,8 @@ from ml_collections import ConfigDict
 from benchmarks import measuring, train_step
 from benchmarks.agreement import mean_loss
 from draw_jax.data import splits
-from draw_jax.model import attention, build, layers
+from draw_jax.model import attention, build
+from draw_jax.model.gradients import lstm_step
 from draw_jax.runs.metrics import MetricsFile, TensorBoard
 from draw_jax.system import cli
 from draw_jax.training.step import TrainState, initial_state, make_optimizer
@@ -187,7 +188,7 @@ def gates(config: ConfigDict) -> Piece:
 
     def function(inputs: list[jax.Array]) -> Any:
         def step(cells: list[jax.Array], gates: list[jax.Array]) -> Any:
-            out = [layers.lstm_step(*lstm) for lstm in zip(gates, cells, strict=True)]
+            out = [lstm_step(*lstm) for lstm in zip(gates, cells, strict=True)]
             return [cell for _, cell in out], [h for h, _ in out]
 
         return over_time(config, step, [jnp.zeros((batch, size)) for size in sizes], inputs)[1]

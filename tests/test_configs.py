@@ -5,7 +5,7 @@ import jax
 import pytest
 
 from draw_jax.model import build
-from draw_jax.training import loop
+from draw_jax.training import config as settings
 
 FOLDER = Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
@@ -20,7 +20,7 @@ CONTRACT = {
 
 
 def load(name):
-    return importlib.import_module(f"configs.{name}").get_config()
+    return importlib.import_module(f"draw_jax.configs.{name}").get_config()
 
 
 def fields(config, prefix=""):
@@ -35,8 +35,7 @@ def fields(config, prefix=""):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_is_complete_and_builds_its_model(name):
     config, mnist = load(name), load("mnist")
-    loop.check_config(config)
-    model = build.build(config)
+    model = settings.check(config).model
     variables = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
     assert len(jax.tree.leaves(variables["params"])) > 5
     if config.kind == mnist.kind:

@@ -49,8 +49,10 @@ def noise(key: jax.Array, count: int, time_steps: int, latent_size: int) -> np.n
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _noise(key: jax.Array, index: jax.Array, time_steps: int, latent_size: int) -> jax.Array:
+    shape = (time_steps, latent_size)
+
     def draw(i: jax.Array) -> jax.Array:
-        return jax.random.normal(jax.random.fold_in(key, i), (time_steps, latent_size))
+        return jax.random.normal(jax.random.fold_in(key, i), shape, jnp.float32)
 
     return jax.vmap(draw, out_axes=1)(index)
 

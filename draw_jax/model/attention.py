@@ -5,15 +5,18 @@ bottom (y), as in the paper, so the centre of an image of width A lies at (A + 1
 Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-# exp() of a raw value beyond +-15 is no window any more (sigma below 0.001 or above 1800 pixels).
-# The bound keeps every filter finite whatever the network puts out.
-_MAX_LOG = 15.0
+from draw_jax.model.gradients import filter_image, filters, spread_patch
+
+# Bounds of the five raw values, which keep every result and gradient finite in float32. A window at
+# a bound is useless: its centre is a million half image widths away, or e^15 and e^-15 make its
+# sigma 1800 pixels or 0.0006.
+_MAX_RAW = (1e6, 1e6, 15.0, 15.0, 15.0)
 
 
 class Window(NamedTuple):
@@ -41,21 +44,21 @@ def window(raw: jax.Array, glimpse_size: int, height: int, width: int) -> Window
     Raises:
         ValueError: if `raw` has no last axis of 5 or N < 2.
 
-    Note: the three logarithms are held within +-15, which no useful window comes near.
+    Note: g~_x and g~_y are held within +-1e6 and the three logarithms within +-15. No useful
+    window comes near these bounds, and every finite `raw` gives a finite window.
     """
     if raw.ndim < 1 or raw.shape[-1] != 5:
         raise ValueError(f"expected raw window parameters [..., 5], got {raw.shape}")
     _check_glimpse_size(glimpse_size)
+    bound = jnp.broadcast_to(jnp.asarray(_MAX_RAW, raw.dtype), raw.shape)
+    raw = jnp.clip(raw, -bound, bound)
     g_x, g_y, log_sigma_sq, log_delta, log_gamma = (raw[..., k] for k in range(5))
-    sigma_sq, delta, gamma = (
-        jnp.exp(jnp.clip(log, -_MAX_LOG, _MAX_LOG)) for log in (log_sigma_sq, log_delta, log_gamma)
-    )
     return Window(
         g_x=(width + 1) / 2 * (g_x + 1),  # eq. 22
         g_y=(height + 1) / 2 * (g_y + 1),  # eq. 23
-        sigma_sq=sigma_sq,
-        delta=(max(width, height) - 1) / (glimpse_size - 1) * delta,  # eq. 24
-        gamma=gamma,
+        sigma_sq=jnp.exp(log_sigma_sq),
+        delta=(max(width, height) - 1) / (glimpse_size - 1) * jnp.exp(log_delta),  # eq. 24
+        gamma=jnp.exp(log_gamma),
     )
 
 
@@ -63,6 +66,11 @@ def filterbanks(
     window: Window, glimpse_size: int, height: int, width: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the horizontal and the vertical filterbank, eqs 19, 20, 25 and 26.
+
+    Of an image whose last k pixels are black, a filter centred d pixels beyond them sees the rest
+    with a weight of exp(-k (2 d + k) / (2 sigma^2)), and so does its gradient. In float32 both are
+    exactly 0 once k (2 d + k) > 175 sigma^2: for sigma = 1 that is 87 pixels out at k = 1, but 15
+    pixels out at k = 5. (Beside another constant the gradient is down to rounding errors there.)
 
     Args:
         window: Window of arrays [...].
@@ -78,64 +86,9 @@ def filterbanks(
         ValueError: if N < 2.
     """
     _check_glimpse_size(glimpse_size)
-    f_x = _filters(window.g_x, window.delta, window.sigma_sq, glimpse_size, width)
-    f_y = _filters(window.g_y, window.delta, window.sigma_sq, glimpse_size, height)
+    f_x = filters(window.g_x, window.delta, window.sigma_sq, glimpse_size, width)
+    f_y = filters(window.g_y, window.delta, window.sigma_sq, glimpse_size, height)
     return f_x, f_y
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _filters(
-    g: jax.Array, delta: jax.Array, sigma_sq: jax.Array, glimpse_size: int, pixels: int
-) -> jax.Array:
-    """Returns one axis' filters [..., N, pixels]: eq. 19 (or 20) and eq. 25 (or 26).
-
-    The division by Z has no constant in its denominator: rows sum to 1 and keep a gradient that
-    brings a lost window back. No exponent is above that of the nearest pixel, 0.
-    """
-    _, square, _ = _offsets(g, delta, glimpse_size, pixels)
-    f = jnp.exp(-square / (2 * sigma_sq[..., None, None]))
-    return f / _sum(f)[..., None]
-
-
-def _offsets(
-    g: jax.Array, delta: jax.Array, glimpse_size: int, pixels: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns a - a*, (a - mu^i)^2 - (a* - mu^i)^2 [..., N, pixels], i - N/2 - 0.5 [..., N], eq. 19.
-
-    a* is the pixel nearest to mu^i. Less what it is there, the exponent of a filter far outside is
-    still exact in float32 (and 0 at a*, so that no Z is 0), and so is its gradient.
-    """
-    i = jnp.arange(1, glimpse_size + 1, dtype=g.dtype) - glimpse_size / 2 - 0.5
-    i = jnp.broadcast_to(i, (*g.shape, glimpse_size))
-    a = jnp.arange(1, pixels + 1, dtype=g.dtype)
-    a = jnp.broadcast_to(a, (*i.shape, pixels))
-    mu = (g[..., None] + i * delta[..., None])[..., None]
-    nearest = jnp.clip(jnp.round(mu), 1, pixels)
-    return a - nearest, (a - nearest) * (a + nearest - 2 * mu), i
-
-
-def _filters_fwd(g, delta, sigma_sq, glimpse_size, pixels):
-    f = _filters(g, delta, sigma_sq, glimpse_size, pixels)
-    return f, (f, g, delta, sigma_sq)
-
-
-def _filters_bwd(glimpse_size, pixels, saved, d_f):
-    """Differentiates by hand to save only the filters between the passes, not every factor."""
-    f, g, delta, sigma_sq = saved
-    offset, square, i = _offsets(g, delta, glimpse_size, pixels)
-    d_logits = f * (d_f - _sum(f * d_f)[..., None])  # sums to 0 over the pixels
-    d_mu = _sum(d_logits * offset) / sigma_sq[..., None]  # [..., N]
-    d_sigma_sq = _sum(d_logits * square).sum(axis=-1) / (2 * jnp.square(sigma_sq))
-    return d_mu.sum(axis=-1), (d_mu * i).sum(axis=-1), d_sigma_sq
-
-
-def _sum(a: jax.Array) -> jax.Array:
-    """Returns the sum over the pixels, as a product with ones: on CPUs a third of a reduction."""
-    ones = jnp.ones((a.shape[-1], 1), a.dtype)
-    return jnp.matmul(a, ones, precision=jax.lax.Precision.HIGHEST)[..., 0]
-
-
-_filters.defvjp(_filters_fwd, _filters_bwd)
 
 
 def read(image: jax.Array, window: Window, glimpse_size: int) -> jax.Array:
@@ -146,19 +99,23 @@ def read(image: jax.Array, window: Window, glimpse_size: int) -> jax.Array:
 
     Args:
         image: [..., H, W, C], any reals.
-        window: Window of arrays [...] (the image's leading axes).
+        window: Window of arrays [...]. Its axes and the image's leading ones broadcast by NumPy's
+            rules: one image through many windows, or many images through one.
         glimpse_size: N, filters along each axis, >= 2.
 
     Returns:
-        [..., N, N, C]: rows (y) first.
+        [..., N, N, C]: rows (y) first. How far outside the image a window may lie and still have a
+        gradient is said at `filterbanks`.
 
     Raises:
-        ValueError: if the image has fewer than three axes or N < 2.
+        ValueError: if the image has fewer than three axes, its leading axes and the window's do
+            not broadcast, or N < 2.
     """
     if image.ndim < 3:
         raise ValueError(f"expected an image [..., H, W, C], got {image.shape}")
+    image, window = _broadcast(image, window)
     f_x, f_y = filterbanks(window, glimpse_size, *image.shape[-3:-1])
-    return window.gamma[..., None, None, None] * _filter(f_y, image, f_x)
+    return window.gamma[..., None, None, None] * filter_image(f_y, image, f_x)
 
 
 def write(patch: jax.Array, window: Window, height: int, width: int) -> jax.Array:
@@ -166,7 +123,8 @@ def write(patch: jax.Array, window: Window, height: int, width: int) -> jax.Arra
 
     Args:
         patch: w_t [..., N, N, C], rows (y) first, N >= 2.
-        window: Window of arrays [...], the writer's own.
+        window: Window of arrays [...], the writer's own. Its axes and the patch's leading ones
+            broadcast by NumPy's rules.
         height: B, rows of the image, pixels.
         width: A, columns of the image, pixels.
 
@@ -174,74 +132,31 @@ def write(patch: jax.Array, window: Window, height: int, width: int) -> jax.Arra
         [..., height, width, C], to be added to the canvas.
 
     Raises:
-        ValueError: if the patch is not square or N < 2.
+        ValueError: if the patch is not square, its leading axes and the window's do not broadcast,
+            or N < 2.
     """
     if patch.ndim < 3 or patch.shape[-3] != patch.shape[-2]:
         raise ValueError(f"expected a square patch [..., N, N, C], got {patch.shape}")
+    patch, window = _broadcast(patch, window)
     f_x, f_y = filterbanks(window, patch.shape[-2], height, width)
-    return _spread(f_y, patch / window.gamma[..., None, None, None], f_x)
+    return spread_patch(f_y, patch / window.gamma[..., None, None, None], f_x)
 
 
-# F_Y image F_X^T and its transpose, F_Y^T patch F_X, rows first: image rows are contiguous, so that
-# is the cheaper order. Their gradients are each other and two small products; written out, they
-# are spared the transposed copies of the image that automatic differentiation makes.
+def _broadcast(array: jax.Array, window: Window) -> tuple[jax.Array, Window]:
+    """Returns an image or patch [..., M, N, C] and a window of its leading axes [...].
 
-
-@jax.custom_vjp
-def _filter(f_y: jax.Array, image: jax.Array, f_x: jax.Array) -> jax.Array:
-    rows = jnp.einsum("...nh,...hwc->...nwc", f_y, image)
-    return jnp.einsum("...nwc,...mw->...nmc", rows, f_x)
-
-
-@jax.custom_vjp
-def _spread(f_y: jax.Array, patch: jax.Array, f_x: jax.Array) -> jax.Array:
-    rows = _rows(patch, f_x)
-    return _outer_products(f_y, rows)
-
-
-def _rows(patch: jax.Array, f_x: jax.Array) -> jax.Array:
-    """Returns patch F_X, [..., N, M, C] and [..., M, W] to [..., N, W, C].
-
-    Asked for with the channels last, the product would be done transposed and ten times slower.
+    The gradients are summed over the axes that this has repeated; equal axes cost nothing.
     """
-    return jnp.swapaxes(jnp.einsum("...nmc,...mw->...ncw", patch, f_x), -1, -2)
-
-
-def _outer_products(f_y: jax.Array, rows: jax.Array) -> jax.Array:
-    """Returns F_Y^T rows, [..., N, H] and [..., N, W, C] to [..., H, W, C].
-
-    A batched product of N terms each costs several times this sum of N outer products, which is
-    elementwise, so that XLA makes one loop of it and of what is then done with the image.
-    """
-    terms = (f_y[..., n, :, None, None] * rows[..., n, None, :, :] for n in range(f_y.shape[-2]))
-    return functools.reduce(jnp.add, terms)
-
-
-def _filter_bwd(saved, d_patch):
-    f_y, image, f_x = saved
-    rows = jnp.einsum("...nh,...hwc->...nwc", f_y, image)
-    d_rows = _rows(d_patch, f_x)
-    d_f_y = jnp.einsum("...nwc,...hwc->...nh", d_rows, image)
-    return d_f_y, _outer_products(f_y, d_rows), _d_f_x(d_patch, rows)
-
-
-def _spread_bwd(saved, d_image):
-    f_y, patch, f_x = saved
-    rows = _rows(patch, f_x)
-    d_rows = jnp.einsum("...nh,...hwc->...nwc", f_y, d_image)
-    d_f_y = jnp.einsum("...nwc,...hwc->...nh", rows, d_image)
-    return d_f_y, jnp.einsum("...nwc,...mw->...nmc", d_rows, f_x), _d_f_x(patch, d_rows)
-
-
-def _d_f_x(patch: jax.Array, rows: jax.Array) -> jax.Array:
-    """Returns the sum over rows and channels of their outer products, [..., M, W]."""
-    if patch.shape[-1] == 1:
-        return _outer_products(patch[..., 0], rows)[..., 0]
-    return jnp.einsum("...nmc,...nwc->...mw", patch, rows)
-
-
-_filter.defvjp(lambda *args: (_filter(*args), args), _filter_bwd)
-_spread.defvjp(lambda *args: (_spread(*args), args), _spread_bwd)
+    leading = [array.shape[:-3], *(np.shape(field) for field in window)]
+    try:
+        shape = np.broadcast_shapes(*leading)
+    except ValueError:
+        raise ValueError(
+            "expected leading axes and window axes that broadcast by NumPy's rules, got an array "
+            f"{array.shape} and a window of {', '.join(map(str, dict.fromkeys(leading[1:])))}"
+        ) from None
+    array = jnp.broadcast_to(array, (*shape, *array.shape[-3:]))
+    return array, Window(*(jnp.broadcast_to(field, shape) for field in window))
 
 
 def off_image(window: Window, glimpse_size: int, height: int, width: int) -> jax.Array:

@@ -17,7 +17,8 @@ def task(model: Draw) -> Task:
     def loss_terms(
         variables: Variables, x: jax.Array, labels: jax.Array | None, key: jax.Array
     ) -> Terms:
-        eps = jax.random.normal(key, (model.time_steps, len(x), model.latent_size))
+        shape = (model.time_steps, len(x), model.latent_size)
+        eps = jax.random.normal(key, shape, jnp.float32)
         output = _infer(model, variables, x, eps)
         return {"nll": output.nll, "kl": output.kl.sum(axis=0)}
 
@@ -68,7 +69,7 @@ def _traced(
 def _noise(model: Draw, keys: jax.Array) -> jax.Array:
     """Returns eps [T, B, Z], example b's from keys[b]."""
     shape = (model.time_steps, model.latent_size)
-    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys).swapaxes(0, 1)
+    return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys).swapaxes(0, 1)
 
 
 def _windows(model: Draw, trace: Trace) -> Terms:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from draw_jax.model import layers, losses
+from draw_jax.model import gradients, losses
 
 
 class Likelihood(NamedTuple):
@@ -38,7 +38,7 @@ def bernoulli_sample(key: jax.Array, canvas: jax.Array) -> jax.Array:
 BERNOULLI = Likelihood(
     nll=losses.bernoulli_nll,
     mean=bernoulli_mean,
-    error_image=layers.error_image,
+    error_image=gradients.error_image,
     sample=bernoulli_sample,
     canvas_channels=1,
 )

@@ -55,7 +55,7 @@ def test_samples_are_those_of_the_model_and_repeat(tmp_path):
     with np.load(tmp_path / "samples.npz") as arrays:
         images = arrays["images"]
     trace = sampling.generate(job.model, job.variables, job.key, 6)
-    np.testing.assert_array_equal(images, sampling.mean_images(trace.canvases[-1]))
+    np.testing.assert_array_equal(images, sampling.mean_images(job.model, trace.canvases[-1]))
     kinds.samples(job)
     assert (tmp_path / "samples.png").read_bytes() == first
     kinds.samples(job._replace(key=jax.random.key(3)))
@@ -95,7 +95,7 @@ def test_reconstruct_shows_the_glimpse_on_the_images_own_scale(tmp_path):
 def test_nearest_is_the_training_image_itself_where_a_sample_equals_one(tmp_path):
     job = make_job(tmp_path)
     trace = sampling.generate(job.model, job.variables, job.key, 6)
-    means = sampling.mean_images(trace.canvases[-1])
+    means = sampling.mean_images(job.model, trace.canvases[-1])
     training = np.concatenate([np.zeros((5, 12, 10, 1), np.float32), means])
     kinds.nearest(job._replace(images=lambda split: training))
     with np.load(tmp_path / "nearest.npz") as arrays:
@@ -109,7 +109,7 @@ def test_interpolation_rows_begin_and_end_at_samples(tmp_path):
     with np.load(tmp_path / "interpolate.npz") as arrays:
         ways = arrays["images"].reshape(2, 3, 12, 10, 1)
     ends = sampling.mean_images(
-        sampling.generate(job.model, job.variables, job.key, 4).canvases[-1]
+        job.model, sampling.generate(job.model, job.variables, job.key, 4).canvases[-1]
     )
     # The ends are decoded in batches of another size, so float32 sums differ in order.
     np.testing.assert_allclose(ways[:, 0], ends[0::2], atol=1e-5)

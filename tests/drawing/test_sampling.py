@@ -100,36 +100,36 @@ def test_reconstruct_is_the_model_applied_to_the_noise(model, variables):
     assert_trees_close(output, model.apply(variables, images(4), eps, trace=True), atol=1e-4)
 
 
-def test_error_images_are_what_each_step_still_lacks():
+def test_error_images_are_what_each_step_still_lacks(model):
     rng = np.random.default_rng(0)
     canvases, first = rng.normal(size=(T, 2, *SHAPE)), rng.normal(size=SHAPE)
-    errors = sampling.error_images(images(2), canvases, first)
+    errors = sampling.error_images(model, images(2), canvases, first)
     assert errors.shape == (T, 2, *SHAPE)
     np.testing.assert_allclose(errors[0, 1], images(2)[1] - 1 / (1 + np.exp(-first)), atol=1e-6)
     np.testing.assert_allclose(errors[2], images(2) - 1 / (1 + np.exp(-canvases[1])), atol=1e-6)
 
 
-def test_mean_images_stay_in_range_at_any_logit():
-    means = sampling.mean_images(np.array([-1e9, -100.0, 0.0, 2.0, 100.0, 1e9]))
+def test_mean_images_stay_in_range_at_any_logit(model):
+    means = sampling.mean_images(model, np.array([-1e9, -100.0, 0.0, 2.0, 100.0, 1e9]))
     np.testing.assert_allclose(means, [0, 0, 0.5, 1 / (1 + np.exp(-2.0)), 1, 1], atol=1e-6)
     assert means.min() >= 0 and means.max() <= 1
 
 
-def test_drawn_images_are_binary_with_the_canvas_mean():
+def test_drawn_images_are_binary_with_the_canvas_mean(model):
     key = jax.random.key(1)
     logits = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
-    drawn = sampling.draw_images(key, np.broadcast_to(logits, (2000, *SHAPE)))
+    drawn = sampling.draw_images(model, key, np.broadcast_to(logits, (2000, *SHAPE)))
     assert drawn.shape == (2000, *SHAPE) and set(np.unique(drawn)) == {0.0, 1.0}
     # The standard error of a mean of 2,000 coin flips is at most 0.011; 5 of them.
-    np.testing.assert_allclose(drawn.mean(0), sampling.mean_images(logits), atol=0.056)
-    few = sampling.draw_images(key, np.broadcast_to(logits, (3, *SHAPE)))
+    np.testing.assert_allclose(drawn.mean(0), sampling.mean_images(model, logits), atol=0.056)
+    few = sampling.draw_images(model, key, np.broadcast_to(logits, (3, *SHAPE)))
     np.testing.assert_array_equal(few, drawn[:3])
 
 
-def test_drawn_pixels_owe_nothing_to_the_noise_of_the_same_key():
+def test_drawn_pixels_owe_nothing_to_the_noise_of_the_same_key(model):
     key = jax.random.key(1)
     z = sampling.noise(key, 400, 1, SHAPE[0] * SHAPE[1])[0]
-    drawn = sampling.draw_images(key, np.zeros((400, *SHAPE))).reshape(400, -1)
+    drawn = sampling.draw_images(model, key, np.zeros((400, *SHAPE))).reshape(400, -1)
     # 48,000 pairs: the standard error of a correlation is below 0.005.
     assert abs(np.corrcoef(z.ravel(), drawn.ravel())[0, 1]) < 0.025
 
@@ -237,7 +237,10 @@ KEY = jax.random.key(0)
         (call("interpolate", np.zeros((T, Z)), np.zeros((T, Z)), 1), "count"),
         (call("fix_step", KEY, 0, 3), r"step in 1\.\.3, got 0"),
         (call("fix_step", KEY, 4, 3), r"step in 1\.\.3, got 4"),
-        (lambda *_: sampling.draw_images(KEY, np.zeros((T, 2, *SHAPE))), r"canvases\[-1\]"),
+        (
+            lambda model, _: sampling.draw_images(model, KEY, np.zeros((T, 2, *SHAPE))),
+            r"canvases\[-1\]",
+        ),
         (lambda *_: latents.nearest(images(2), images(2)[:, 1:]), "training_images"),
         (lambda *_: latents.nearest(images(2), images(2)[:0]), "at least one"),
         (lambda *_: latents.nearest(images(2) * np.nan, images(2)), "finite"),

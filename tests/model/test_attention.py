@@ -4,47 +4,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from draw_jax.model import attention
 from draw_jax.model.attention import Window
 from tests import reference
-
-# (N, height, width): even and odd N, wide and tall images, N larger than an axis.
-SHAPES = [(2, 7, 11), (3, 11, 7), (4, 6, 6), (5, 4, 9)]
-# With leading axes and channels, paired to compile less: every value of each occurs.
-CASES = [
-    (*SHAPES[0], (), 1),
-    (*SHAPES[1], (3,), 3),
-    (*SHAPES[2], (2, 2), 1),
-    (*SHAPES[3], (2, 2), 3),
-    (*SHAPES[3], (), 3),
-]
-PLACES = ["inside", "partly outside", "outside"]
-
-
-def normal(rng, *shape):
-    return rng.standard_normal(shape).astype(np.float32)
-
-
-def make_windows(rng, glimpse_size, height, width, place, shape=()):
-    """Returns random windows [*shape], at least as wide as sigma = 0.5 px, in the named place."""
-    delta = rng.uniform(0.4, 2.0, shape)
-    half = (glimpse_size - 1) / 2 * delta
-    centres = []
-    for pixels in (width, height):
-        side = rng.choice([-1, 1], shape)  # left or right of the image's middle
-        middle = (pixels + 1) / 2
-        if place == "inside":
-            distance = rng.uniform(0, 0.4, shape) * pixels
-        elif place == "partly outside":
-            distance = pixels / 2 + rng.uniform(-0.5, 0.5, shape) * half
-        else:  # every centre at least half a pixel beyond the edge
-            distance = pixels / 2 + half + rng.uniform(0.5, 4, shape)
-        centres.append(middle + side * distance)
-    sigma_sq, gamma = rng.uniform(0.5, 2.0, shape) ** 2, rng.uniform(0.3, 3, shape)
-    return Window(*(np.asarray(v, np.float32) for v in (*centres, sigma_sq, delta, gamma)))
+from tests.model.helpers import (
+    CASES,
+    PLACES,
+    SHAPES,
+    finite_differences,
+    make_windows,
+    normal,
+    pull_back,
+)
 
 
 def at(window, index):
@@ -143,7 +117,7 @@ def test_rows_sum_to_1_for_any_window(shape, centre, log_sigma, log_delta):
 
 
 @pytest.mark.parametrize("glimpse_size", [2, 5])
-@pytest.mark.parametrize("size", [50.0, 1e3])
+@pytest.mark.parametrize("size", [50.0, 1e3, 1e20, 3e38])
 def test_extreme_outputs_of_the_network_give_finite_values_and_gradients(size, glimpse_size):
     height, width = 6, 9
     rng = np.random.default_rng(0)
@@ -165,6 +139,79 @@ def test_extreme_outputs_of_the_network_give_finite_values_and_gradients(size, g
     f_x, f_y = filterbanks(window, glimpse_size, height, width)
     for f in (f_x, f_y):
         np.testing.assert_allclose(f.sum(-1), np.ones(f.shape[:-1]), rtol=1e-5)
+
+
+@functools.cache
+def read_and_write_back(glimpse_size, height, width):
+    """Returns everything that attention computes from five raw values, with its gradients."""
+    rng = np.random.default_rng(0)
+    image = normal(rng, height, width, 2)
+    patch = normal(rng, glimpse_size, glimpse_size, 2)
+
+    def glimpse(raw, image):
+        return attention.read(image, attention.window(raw, *shape), glimpse_size)
+
+    def written(raw, patch):
+        return attention.write(patch, attention.window(raw, *shape), height, width)
+
+    def everything(raw):
+        window = attention.window(raw, *shape)
+        seen, by_read = jax.vjp(glimpse, raw, image)
+        canvas, by_write = jax.vjp(written, raw, patch)
+        filters = attention.filterbanks(window, *shape)
+        return filters, (window, seen, canvas, by_read(patch), by_write(image))
+
+    shape = (glimpse_size, height, width)
+    return jax.jit(everything)
+
+
+finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@settings(max_examples=300)
+@given(shape=st.sampled_from([*SHAPES, (2, 64, 64)]), raw=st.lists(finite, min_size=5, max_size=5))
+@example(shape=SHAPES[0], raw=[1e38, 0.0, 0.0, 0.0, 0.0])
+@example(shape=SHAPES[0], raw=[-3.4e38, 3.4e38, -3.4e38, 3.4e38, -3.4e38])
+@example(shape=(2, 64, 64), raw=[3.4e38, 1e30, -3.4e38, -3.4e38, 3.4e38])
+def test_every_finite_output_of_the_network_gives_finite_values_and_gradients(shape, raw):
+    filters, rest = read_and_write_back(*shape)(np.array(raw, np.float32))
+    for f in filters:
+        np.testing.assert_allclose(f.sum(-1), np.ones(f.shape[:-1]), rtol=1e-5)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rest))
+
+
+@pytest.mark.parametrize("g", [1e3, -1e6, 1e6])
+def test_a_centre_within_a_million_half_widths_is_taken_as_it_is(g):
+    window = attention.window(np.array([g, -g, 0, 0, 0], np.float32), 3, 8, 6)
+    assert window.g_x == np.float32(3.5) * np.float32(g + 1)
+    assert window.g_y == np.float32(4.5) * np.float32(1 - g)
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize(("sigma", "black"), [(1, 1), (1, 5), (2, 5), (0.5, 1)])
+def test_how_far_outside_a_filter_still_has_a_gradient(sigma, black, side):
+    """The rule in the docstring of `filterbanks`, and its two numbers, in steps of half a pixel."""
+    image = np.ones((28, 28, 1), np.float32)
+    image[:, 28 - black :] = 0
+    image = image[:, ::side]
+
+    @jax.jit
+    def value_and_gradient(distance):
+        # N = 2 and a stride of 1e-3: both filters lie as good as at g.
+        def total(g_x):
+            return attention.read(image, one_window(g_x, 14.5, sigma, 1e-3), 2).sum()
+
+        return jax.value_and_grad(total)(28 + distance if side > 0 else 1 - distance)
+
+    numbers = {}
+    for distance in np.arange(0, 100, 0.5, dtype=np.float32):
+        numbers[float(distance)] = np.array(value_and_gradient(distance))
+        exponent = black * (2 * distance + black) / sigma**2
+        assert exponent > 170 or numbers[distance].all(), distance
+        assert exponent < 175 or not numbers[distance].any(), distance
+    if sigma == 1:
+        out = {1: 87, 5: 15}[black]
+        assert numbers[out - 0.5].all() and not numbers[out].any()
 
 
 def gradients_outside(pixels, sigma, side, away=1.0):
@@ -407,107 +454,7 @@ def test_arguments_that_do_not_fit_are_refused():
         attention.write(np.zeros((3, 2, 1), np.float32), window, 5, 5)
 
 
-# --- gradients written by hand
-
-
-def plain_filters(g, delta, sigma_sq, glimpse_size, pixels):
-    """Eqs 19 and 25 in JAX with no gradient of their own."""
-    ones = (1,) * g.ndim
-    i = jnp.arange(1, glimpse_size + 1, dtype=jnp.float32).reshape(*ones, glimpse_size, 1)
-    a = jnp.arange(1, pixels + 1, dtype=jnp.float32).reshape(*ones, 1, pixels)
-    g, delta, sigma_sq = (v[..., None, None] for v in (g, delta, sigma_sq))
-    mu = g + (i - glimpse_size / 2 - 0.5) * delta
-    return jax.nn.softmax(-jnp.square(a - mu) / (2 * sigma_sq))
-
-
-def plain_filter(f_y, image, f_x):
-    return jnp.einsum("...nh,...hwc,...mw->...nmc", f_y, image, f_x)
-
-
-def plain_spread(f_y, patch, f_x):
-    return jnp.einsum("...nh,...nmc,...mw->...hwc", f_y, patch, f_x)
-
-
-def pull_back(function, weights, *args):
-    """Returns the gradients of (function(*args) * weights).sum() with respect to args."""
-
-    def both(args, weights):
-        out, vjp = jax.vjp(function, *args)
-        assert out.shape == weights.shape
-        return vjp(weights)
-
-    return jax.jit(both)(args, weights)
-
-
-@pytest.mark.parametrize(
-    ("glimpse_size", "height", "width", "leading"), [case[:4] for case in CASES]
-)
-def test_the_gradient_of_the_filters_is_the_automatic_one(glimpse_size, height, width, leading):
-    rng = np.random.default_rng(0)
-    window = make_windows(rng, glimpse_size, height, width, "inside", leading)
-    for g, pixels in ((window.g_x, width), (window.g_y, height)):
-        weights = normal(rng, *leading, glimpse_size, pixels)
-        ours, automatic = (
-            pull_back(
-                lambda g, delta, sigma_sq, f=f, n=pixels: f(g, delta, sigma_sq, glimpse_size, n),
-                weights,
-                g,
-                window.delta,
-                window.sigma_sq,
-            )
-            for f in (attention._filters, plain_filters)
-        )
-        for a, b in zip(ours, automatic, strict=True):
-            assert a.shape == b.shape == leading
-            # Both are float32 sums of terms up to 50 times their sum.
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-
-
-def test_sums_over_pixels_are_products_in_full_precision():
-    """Which CPUs give unasked; on GPUs and TPUs sums would lose half their digits."""
-    jaxpr = jax.make_jaxpr(attention._sum)(np.ones((2, 3), np.float32))
-    (product,) = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
-    assert set(product.params["precision"]) == {jax.lax.Precision.HIGHEST}
-
-
-@pytest.mark.parametrize(("leading", "channels"), [((), 1), ((3,), 3), ((2, 2), 3)])
-def test_the_gradients_of_both_products_are_the_automatic_ones(leading, channels):
-    rng = np.random.default_rng(0)
-    glimpse_size, height, width = 3, 7, 5
-    f_y, f_x = (
-        normal(rng, *leading, glimpse_size, height),
-        normal(rng, *leading, glimpse_size, width),
-    )
-    image = normal(rng, *leading, height, width, channels)
-    patch = normal(rng, *leading, glimpse_size, glimpse_size, channels)
-    for ours, plain, inside, weights in (
-        (attention._filter, plain_filter, image, patch),
-        (attention._spread, plain_spread, patch, image),
-    ):
-        np.testing.assert_allclose(
-            ours(f_y, inside, f_x), plain(f_y, inside, f_x), rtol=1e-5, atol=1e-5
-        )
-        gradients = [pull_back(f, weights, f_y, inside, f_x) for f in (ours, plain)]
-        for a, b, arg in zip(*gradients, (f_y, inside, f_x), strict=True):
-            assert a.shape == b.shape == arg.shape
-            # Sums of up to 105 products of size 1, in another order.
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
-
-
-def finite_differences(function, args, step=1e-5):
-    """Returns the central differences of a float64 scalar function, one array per argument."""
-    gradients = []
-    for k, arg in enumerate(args):
-        gradient = np.zeros(np.shape(arg))
-        for index in np.ndindex(np.shape(arg)):
-            values = []
-            for sign in (1, -1):
-                moved = [np.array(a, np.float64) for a in args]
-                moved[k][index] += sign * step
-                values.append(function(*moved))
-            gradient[index] = (values[0] - values[1]) / (2 * step)
-        gradients.append(gradient)
-    return gradients
+# --- gradients
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -545,39 +492,68 @@ def test_gradients_of_read_and_write_are_finite_differences_of_the_loops(
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(1, np.abs(b).max()))
 
 
-@settings(max_examples=20)
-@given(
-    shape=st.sampled_from(SHAPES[:2]),
-    sigma=st.floats(0.5, 5),
-    delta=st.floats(0.2, 3),
-    offset=st.floats(-0.7, 0.7),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_the_gradient_of_any_window_in_reach_is_that_of_the_loops(
-    shape, sigma, delta, offset, seed
-):
-    glimpse_size, height, _ = shape
-    args = tuple(np.float32(v) for v in ((0.5 + offset) * height, delta, sigma**2))
-    # Beyond a few sigma outside, the float32 sums cancel; the test above that names lost windows.
-    reach = (glimpse_size - 1) / 2 * delta + abs(offset) * height
-    assume(reach < height / 2 + 3 * sigma)
-    weights = normal(np.random.default_rng(seed), glimpse_size, height)
-
-    def loop(g, delta, sigma_sq):
-        return (reference.filters(g, delta, sigma_sq, glimpse_size, height) * weights).sum()
-
-    gradients = _filters_gradients(glimpse_size, height)(weights, *args)
-    for a, b in zip(gradients, finite_differences(loop, args), strict=True):
-        # Cancelling terms of up to height / sigma^2 times the weights' size, in float32.
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * height / sigma**2 + 1e-5)
+BROADCASTS = [  # leading axes of the image or patch, axes of the window
+    ((), (3,)),
+    ((3,), ()),
+    ((2, 3), (3,)),
+    ((2, 1), (3,)),
+    ((1,), (2,)),
+]
 
 
-@functools.cache
-def _filters_gradients(glimpse_size, pixels):
-    def gradients(weights, *args):
-        return jax.grad(
-            lambda *args: (attention._filters(*args, glimpse_size, pixels) * weights).sum(),
-            argnums=(0, 1, 2),
-        )(*args)
+@pytest.mark.parametrize(("leading", "axes"), BROADCASTS)
+@pytest.mark.parametrize("writes", [False, True], ids=["read", "write"])
+@pytest.mark.parametrize("promotion", ["allow", "raise"])
+def test_leading_axes_broadcast_in_both_directions(leading, axes, writes, promotion):
+    glimpse_size, height, width, shape = 2, 4, 3, np.broadcast_shapes(leading, axes)
+    rng = np.random.default_rng(0)
+    window = make_windows(rng, glimpse_size, height, width, "inside", axes)
+    inside, outside = (height, width, 1), (glimpse_size, glimpse_size, 1)
+    if writes:
+        inside, outside = outside, inside
+    array, weights = normal(rng, *leading, *inside), normal(rng, *shape, *outside)
 
-    return jax.jit(gradients)
+    def ours(array, *window):
+        if writes:
+            return attention.write(array, Window(*window), height, width)
+        return attention.read(array, Window(*window), glimpse_size)
+
+    def loop(array, *window):
+        array = np.broadcast_to(array, (*shape, *inside))
+        window = [np.broadcast_to(field, shape) for field in window]
+        out = np.zeros((*shape, *outside))
+        for index in np.ndindex(*shape):
+            one = reference.Window(*(float(field[index]) for field in window))
+            if writes:
+                out[index] = reference.write(array[index], one, height, width)
+            else:
+                out[index] = reference.read(array[index], one, glimpse_size)
+        return out
+
+    with jax.numpy_rank_promotion(promotion):
+        out = jax.jit(ours)(array, *window)
+        found = pull_back(ours, weights, array, *window)
+    assert out.shape == weights.shape
+    np.testing.assert_allclose(out, loop(array, *window), rtol=1e-5, atol=5e-5)
+    expected = finite_differences(lambda *args: (loop(*args) * weights).sum(), (array, *window))
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape
+        # As above: float32, relative to the size of the largest gradient.
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(1, np.abs(b).max()))
+
+
+def test_axes_that_do_not_broadcast_are_refused():
+    rng = np.random.default_rng(0)
+    window = make_windows(rng, 3, 7, 5, "inside", (4,))
+    message = r"broadcast by NumPy's rules, got an array \(2, {0}, 1\) and a window of \(4,\)"
+    with pytest.raises(ValueError, match=message.format("7, 5")):
+        attention.read(normal(rng, 2, 7, 5, 1), window, 3)
+    with pytest.raises(ValueError, match=message.format("3, 3")):
+        attention.write(normal(rng, 2, 3, 3, 1), window, 7, 5)
+
+
+def test_equal_axes_add_nothing_to_the_program():
+    image, window = np.ones((3, 7, 5, 1), np.float32), Window(*np.ones((5, 3), np.float32))
+    image, window = jax.tree.map(jnp.asarray, (image, window))
+    program = jax.make_jaxpr(attention._broadcast)(image, window)
+    assert not program.eqns

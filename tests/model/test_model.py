@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from configs import digits, mnist, mnist_no_attention, mnist_small, smoke
+from draw_jax.configs import digits, mnist, mnist_no_attention, mnist_small, smoke
+from draw_jax.data.interface import Batch, Split
 from draw_jax.evaluation import passes
-from draw_jax.model import attention, build, layers, losses
+from draw_jax.model import attention, build, losses
+from draw_jax.model import gradients as by_hand
 from draw_jax.model.draw import Draw, Output, Trace
 from draw_jax.model.layers import Linear
 from draw_jax.training.step import TrainState, make_optimizer, make_update
@@ -198,6 +200,8 @@ class NoiseProbe(NamedTuple):
     """Looks like a Draw; its nll is the variance of eps over the time steps."""
 
     image_shape: tuple[int, int, int] = (3, 2, 1)
+    enc_size: int = 1
+    dec_size: int = 1
     time_steps: int = 40
     latent_size: int = 25
     read_size: int = 0
@@ -210,21 +214,20 @@ class NoiseProbe(NamedTuple):
 
 
 def test_peer_bug_3_training_and_evaluation_draw_noise_for_every_step():
-    probe, key = NoiseProbe(), jax.random.key(0)
+    task, key = draw_task.task(NoiseProbe()), jax.random.key(0)
     config = smoke.get_config()
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 2, 1)).astype(np.uint8)
     params = jnp.float32(0)
     opt_state = make_optimizer(config.train).init(params)
     state = TrainState(params, None, opt_state)
-    update = jax.jit(make_update(probe, config, key))
-    _, metrics = update(state, 0, images)
+    update = jax.jit(make_update(task, config, key))
+    _, metrics = update(state, 0, Batch(images, None))
     # 8 x 25 variances over 40 steps: 0.975 with a standard error of 0.016; shared noise gives 0.
     assert abs(metrics["nll"] - 0.975) < 0.08
-    _, other = update(state, 1, images)
+    _, other = update(state, 1, Batch(images, None))
     assert other["nll"] != metrics["nll"]
-    result = passes.evaluate(
-        probe, {"params": params}, images, lambda image, key: image / 255.0, key
-    )
+    split = Split(images, None, False)
+    result = passes.evaluate(task, {"params": params}, split, lambda image, key: image / 255.0, key)
     assert abs(result["nll"] - 0.975) < 0.08
 
 
@@ -337,7 +340,7 @@ def test_the_error_image_and_its_gradient_are_the_plain_ones():
     x = np.concatenate([x.round(), [0, 1, 0, 1]]).astype(np.float32)
     weights = normal(1, len(x))
     results = []
-    for error_image in (layers.error_image, lambda x, canvas: x - jax.nn.sigmoid(canvas)):
+    for error_image in (by_hand.error_image, lambda x, canvas: x - jax.nn.sigmoid(canvas)):
         out, vjp = jax.vjp(error_image, x, canvas)
         results.append((out, *vjp(weights)))
     for ours, plain in zip(*results, strict=True):
@@ -350,7 +353,7 @@ def test_the_error_image_and_its_gradient_are_the_plain_ones():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_products_round_their_operands_and_nothing_else(dtype):
     x, kernel, d_out = normal(0, 40, 30), normal(1, 30, 20), normal(2, 40, 20)
-    out, vjp = jax.vjp(lambda x, kernel: layers.product(x, kernel, dtype), x, kernel)
+    out, vjp = jax.vjp(lambda x, kernel: by_hand.product(x, kernel, dtype), x, kernel)
     d_x, d_kernel = vjp(d_out)
     x, kernel, d_out = (a.astype(dtype).astype(np.float64) for a in (x, kernel, d_out))
     for ours, expected in ((out, x @ kernel), (d_x, d_out @ kernel.T), (d_kernel, x.T @ d_out)):
@@ -363,7 +366,7 @@ def test_the_lstm_and_its_gradient_are_the_plain_ones(leading):
     gates, cell = 2 * normal(0, *leading, 20), normal(1, *leading, 5)
     weights = (normal(2, *leading, 5), normal(3, *leading, 5))
     results = []
-    for step in (layers.lstm_step, plain_lstm_step):
+    for step in (by_hand.lstm_step, plain_lstm_step):
         out, vjp = jax.vjp(step, gates, cell)
         results.append((*out, *vjp(weights)))
     for a, b in zip(*results, strict=True):
@@ -377,7 +380,7 @@ def test_the_lstm_and_its_gradient_are_the_plain_ones(leading):
 
 def test_the_gradient_of_the_lstm_is_finite_differences_of_the_loop():
     gates, cell, d_h, d_cell = normal(0, 8), normal(1, 2), normal(2, 2), normal(3, 2)
-    _, vjp = jax.vjp(layers.lstm_step, gates, cell)
+    _, vjp = jax.vjp(by_hand.lstm_step, gates, cell)
     ours = np.concatenate(vjp((d_h, d_cell)))
 
     def loss(args):
@@ -392,7 +395,7 @@ def test_the_gradient_of_the_lstm_is_finite_differences_of_the_loop():
 @given(st.floats(-1e4, 1e4, width=32), st.floats(-1e4, 1e4, width=32))
 def test_the_lstm_is_finite_and_its_output_bounded_at_any_gates(gate, cell):
     gates, cell = np.full(4, gate, np.float32), np.full(1, cell, np.float32)
-    out, vjp = jax.vjp(layers.lstm_step, gates, cell)
+    out, vjp = jax.vjp(by_hand.lstm_step, gates, cell)
     assert np.isfinite(out).all() and np.abs(out[0]).max() <= 1
     assert all(np.isfinite(g).all() for g in vjp((np.ones_like(cell), np.ones_like(cell))))
 

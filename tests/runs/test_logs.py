@@ -14,6 +14,7 @@ import pytest
 
 from draw_jax.runs.metrics import MetricsFile, Progress, TensorBoard, duration
 
+COLUMNS = ("elbo_loss", "nll", "kl")
 ROW = {"step": 3, "split": "train", "elbo_loss": 101.25, "nll": 0.1 + 0.2, "kl": 1e-30}
 
 
@@ -72,14 +73,18 @@ def test_duration(seconds, text):
 
 
 def test_plain_lines_where_there_is_no_terminal(capsys):
-    progress = Progress(total=20, done=10)
+    progress = Progress(total=20, done=10, columns=COLUMNS)
+    progress.show(ROW | {"step": 11, "images_per_second": 12.34})
+    progress.advance(11)
     progress.show(ROW | {"step": 15, "images_per_second": 12.34})
     progress.show(ROW | {"step": 15, "split": "validation"})
     progress.advance(15)
     progress.say("a word")
     progress.close()
     output, errors = capsys.readouterr()
-    train, validation, word = output.splitlines()
+    compiling, first, train, validation, word = output.splitlines()
+    assert compiling == "compiling the first update"
+    assert "eta" not in first  # of the first update, which compiles, nothing follows
     assert re.fullmatch(
         r"step 15/20  train  loss 101\.2  nll 0\.3  kl 0\.0  images/s 12\.3  eta \d+:\d\d", train
     )
@@ -88,7 +93,7 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
 
 
 def test_a_silent_one_says_nothing(capsys):
-    progress = Progress(total=20, done=0, silent=True)
+    progress = Progress(total=20, done=0, columns=COLUMNS, silent=True)
     progress.show(ROW)
     progress.advance(3)
     progress.say("a word")
@@ -98,7 +103,8 @@ def test_a_silent_one_says_nothing(capsys):
 
 TERMINAL = """
 from draw_jax.runs import metrics
-progress = metrics.Progress(total=20, done=10)
+progress = metrics.Progress(total=20, done=10, columns=('elbo_loss', 'nll', 'kl'))
+progress.advance(11)
 progress.show({"step": 15, "split": "train", "elbo_loss": 101.25})
 progress.advance(15)
 progress.show({"step": 15, "split": "validation", "elbo_loss": 99.5})
@@ -126,6 +132,7 @@ def test_a_bar_on_a_terminal():
     reader.join()
     os.close(ours)
     text = b"".join(shown).decode()
+    assert "compiling" in text
     assert "15/20" in text and "loss=101.2" in text and "75%" in text
     assert "step 15/20  validation  loss 99.5" in text  # a line of its own, above the bar
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from benchmarks.agreement import agreement, loss_and_gradient
-from draw_jax.runs import checkpoint
+from draw_jax.runs import checkpoint, export
 from draw_jax.drawing import sampling
 
-NAMES = checkpoint.shipped_names()
+NAMES = export.names()
 
 
 def test_mnist_is_shipped():
@@ -19,9 +19,8 @@ def test_mnist_is_shipped():
 def test_shipped_weights_draw_and_name_no_folder_of_their_makers_machine(name):
     config, model, variables = checkpoint.load(name)
     assert config.data.data_dir == config.data.manual_dir == ""
-    means = sampling.mean_images(
-        sampling.generate(model, variables, jax.random.key(0), 4).canvases[-1]
-    )
+    trace = sampling.generate(model, variables, jax.random.key(0), 4)
+    means = sampling.mean_images(model, trace.canvases[-1])
     # Ink and paper, not the grey of weights that were never trained.
     assert np.isfinite(means).all()
     assert np.mean((means < 0.1) | (means > 0.9)) > 0.7
@@ -33,7 +32,7 @@ def test_bfloat16_keeps_the_loss_and_the_gradient_of_trained_weights():
     draw_key, eps_key = jax.random.split(jax.random.key(0))
     # Images like those it was trained on, drawn by itself and made black and white.
     trace = sampling.generate(model, variables, draw_key, 50)
-    x = np.round(sampling.mean_images(trace.canvases[-1]))
+    x = np.round(sampling.mean_images(model, trace.canvases[-1]))
     eps = jax.random.normal(eps_key, (model.time_steps, len(x), model.latent_size))
     exact, near = (
         loss_and_gradient(model.clone(dtype=dtype), variables["params"], x, eps)
