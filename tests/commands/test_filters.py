@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from draw_jax.commands import filters
+from draw_jax.drawing import filters
 from draw_jax.model import attention
 
 

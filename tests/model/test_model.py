@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from draw_jax.configs import digits, mnist, mnist_no_attention, mnist_small, smoke
 from draw_jax.data.interface import Batch, Split
 from draw_jax.evaluation import passes
-from draw_jax.model import attention, build, losses
+from draw_jax.model import attention, build, draw_task, losses
 from draw_jax.model import gradients as by_hand
 from draw_jax.model.draw import Draw, Output, Trace
 from draw_jax.model.layers import Linear

@@ -1,0 +1,80 @@
+"""Runs whose files are damaged, or that meet a full disk."""
+
+import re
+import shutil
+
+import pytest
+
+from draw_jax.runs import checkpoint
+from draw_jax.training import loop
+from tests.helpers import flip, large_file
+from tests.training.whole_runs import assert_same_run, finish, small, start, steps
+
+pytestmark = [
+    pytest.mark.usefixtures("compiled_once"),
+    # Of the reads that Orbax gives up when one of them finds damage.
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning"
+    ),
+]
+
+
+def flip_params(step):
+    flip(large_file(step / "params"))
+
+
+def truncate(step):
+    path = large_file(step / "optimizer")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def remove_item(step):
+    shutil.rmtree(step / "average")
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_params, remove_item])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(damage, copy, whole, capsys):
+    damage(copy / "checkpoints" / "24")
+    assert loop.train(small(), copy) == loop.FINISHED
+    printed = capsys.readouterr().out
+    assert "checkpoint 24 is damaged" in printed and "continuing at step 21" in printed
+    assert [path.name for path in (copy / "damaged").iterdir()] == ["24"]
+    assert_same_run(copy, whole)
+
+
+def test_when_every_checkpoint_is_damaged_nothing_starts_anew(copy):
+    for step in steps(copy):
+        flip_params(copy / "checkpoints" / str(step))
+    lines = (copy / "metrics.jsonl").read_text()
+    for _ in range(2):  # and not on the second try either
+        with pytest.raises(checkpoint.CheckpointError, match="every checkpoint .* --workdir"):
+            loop.train(small(), copy)
+        assert (copy / "metrics.jsonl").read_text() == lines
+
+
+def test_the_litter_of_a_kill_is_no_obstacle(copy, whole):
+    checkpoints = copy / "checkpoints"
+    (checkpoints / "24").rename(checkpoints / "24.orbax-checkpoint-tmp")
+    lines = (copy / "metrics.jsonl").read_text().splitlines(keepends=True)
+    lines[-1] = lines[-1][:40]
+    (copy / "metrics.jsonl").write_text("".join(lines))
+    assert loop.train(small(), copy) == loop.FINISHED
+    assert not list(checkpoints.glob("*tmp*"))
+    assert_same_run(copy, whole)
+
+
+def test_a_broken_config_json_is_one_line(copy):
+    (copy / "config.json").write_text('{"seed": 0,')
+    returncode, _, errors = finish(start(copy))
+    assert returncode == 1 and errors.count("\n") == 1
+    assert re.search(r"error: .*config\.json cannot be read", errors)
+
+
+def test_a_full_disk_is_one_line_and_costs_no_checkpoint(whole, tmp_path):
+    returncode, _, errors = finish(start(tmp_path, driver="full 7"))
+    assert returncode == 1 and errors.count("\n") == 1, errors
+    # Whichever comes first: the checkpoint of step 6 in its thread, or the samples of step 8.
+    assert errors.startswith("error: cannot write ") and "File too large" in errors
+    assert checkpoint.load(tmp_path)[2]["params"]
+    assert loop.train(small(), tmp_path) == loop.FINISHED
+    assert_same_run(tmp_path, whole)
