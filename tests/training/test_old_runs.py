@@ -64,9 +64,7 @@ def test_it_continues_as_if_it_had_never_been_stopped(old):
     before = rows(old)
     assert before[-1]["step"] == 12 and steps(old) == [12]
     assert loop.train(small_config(**FIELDS), old) == loop.FINISHED
-    expected = [
-        json.loads(line) for line in (old / "whole_metrics.jsonl").read_text().splitlines()
-    ]
+    expected = [json.loads(line) for line in (old / "whole_metrics.jsonl").read_text().splitlines()]
     # The shorter run ended with a validation at 12, which stays.
     found = [r for r in rows(old) if (r["step"], r["split"]) != (12, "validation")]
     assert [(r["step"], r["split"]) for r in found] == [(r["step"], r["split"]) for r in expected]

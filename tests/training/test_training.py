@@ -359,7 +359,7 @@ def test_a_run_from_given_weights_that_diverges(source, tmp_path, capsys):
         }
     )
     assert loop.train(config, tmp_path) == loop.DIVERGED == 4
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     assert "param_norm is inf at step 2" in printed
     assert f"--init_from={tmp_path}" in printed and "--config.train.learning_rate" in printed
     (start,) = (path.name for path in (tmp_path / "checkpoints").iterdir())
