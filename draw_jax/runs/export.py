@@ -1,0 +1,91 @@
+"""Shipped weights: a folder of config.json, weights.npz and card.md, made from a run."""
+
+import json
+import os
+import zipfile
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from draw_jax.runs import directory
+from draw_jax.runs.leaves import CheckpointError, Leaves, flatten
+from draw_jax.system import files
+
+FOLDER = resources.files("draw_jax") / "pretrained"
+
+
+def names() -> list[str]:
+    """Returns the names of the weights that come with the package."""
+    if not FOLDER.is_dir():
+        return []
+    return sorted(f.name for f in FOLDER.iterdir() if (f / "config.json").is_file())
+
+
+def is_name(name: str | os.PathLike[str]) -> bool:
+    """Returns whether weights of this name come with the package."""
+    return len(Path(name).parts) == 1 and str(name) in names()
+
+
+def card(name: str) -> str:
+    """Returns the text of `card.md` of shipped weights: data, length, numbers, limits."""
+    path = FOLDER / name / "card.md"
+    return path.read_text() if path.is_file() else f"# {name}\n"
+
+
+def card_to_fill_in(name: str, config: ConfigDict) -> str:
+    """Returns a card with what the configuration tells and blanks for what it does not."""
+    return f"""# {name}: {config.kind} on {config.data.name} ({config.data.binarization} binarisation)
+
+- Data and split:
+- Length: {config.train.num_steps:,} updates of {config.train.batch_size} images; hours and machine:
+- Numbers, each with the command that prints it:
+- Limits:
+"""
+
+
+def read(name: str) -> tuple[ConfigDict, Leaves]:
+    """Returns the configuration and the float32 leaves of shipped weights.
+
+    Raises:
+        CheckpointError: if a file is damaged.
+    """
+    folder = FOLDER / name
+    config = directory.parse_config((folder / "config.json").read_bytes(), str(folder))
+    try:
+        with (folder / "weights.npz").open("rb") as file, np.load(file) as arrays:
+            return config, {key: arrays[key].astype(np.float32) for key in arrays.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"the shipped weights {name!r} are damaged ({error or 'an empty file'}); "
+            "install draw_jax again"
+        ) from error
+
+
+def write(config: ConfigDict, params: Any, target: Path, dtype: str, card_text: str) -> None:
+    """Writes a folder of weights that `read` reads.
+
+    Args:
+        config: of the run; folders of this machine are left out.
+        params: the tree of weights.
+        target: the folder to make, `draw_jax/pretrained/NAME` for the package.
+        dtype: of the stored arrays; float16 halves the size.
+        card_text: of `card.md`.
+
+    Raises:
+        ValueError: if a weight is beyond the range of the dtype.
+        OSError: if a file cannot be written.
+    """
+    config = ConfigDict(json.loads(config.to_json()))
+    config.data.data_dir = config.data.manual_dir = ""
+    leaves: dict[str, Any] = {}
+    for key, leaf in flatten(params).items():
+        with np.errstate(over="ignore"):
+            leaves[key] = leaf.astype(dtype)
+        if not np.isfinite(leaves[key]).all():
+            raise ValueError(f"--dtype: {key} holds values beyond {dtype}; take float32")
+    files.write_whole(target / "weights.npz", lambda file: np.savez_compressed(file, **leaves))
+    directory.write_config(target, config)
+    files.write_whole(target / "card.md", lambda file: file.write(card_text.encode()))

@@ -1,0 +1,23 @@
+"""Runs of earlier versions: the value of each configuration field that they do not have."""
+
+from typing import Any
+
+# What a run did before the field was there, by kind of model. A new field gets its line here, so
+# that a run begun before it loads and resumes as it was.
+VALUES: dict[str, dict[str, Any]] = {
+    "draw": {"model.unroll": 1, "model.likelihood": "bernoulli"},
+}
+
+
+def filled(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a stored configuration, with legacy values for those that it lacks.
+
+    Args:
+        fields: of config.json, nested by group; left as they are.
+    """
+    result = {k: dict(v) if isinstance(v, dict) else v for k, v in fields.items()}
+    for name, value in VALUES.get(str(result.get("kind")), {}).items():
+        group, field = name.split(".")
+        if isinstance(result.get(group), dict):
+            result[group].setdefault(field, value)
+    return result
