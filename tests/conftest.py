@@ -10,6 +10,10 @@ from draw_jax.model.draw import Draw
 # A silent broadcast between arrays of different rank is a mistake, here as in the package.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Compiling takes most of the time of these small models: XLA's optimisations are left out, but where
+# CI asks for the code that users run.
+jax.config.update("jax_disable_most_optimizations", "DRAW_JAX_TEST_OPTIMIZED" not in os.environ)
+
 # The first example of every shape compiles, so that no deadline would hold.
 settings.register_profile("draw_jax", deadline=None)
 settings.load_profile("draw_jax")

@@ -13,14 +13,6 @@ MODEL = {"time_steps": T, "latent_size": Z, "image_shape": SHAPE}
 ATOL = 1e-3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_fast():
-    """Saves half of the time: these models are tiny, and XLA's optimisations long."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def drawer(tiny):
     return tiny(**MODEL)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from benchmarks.agreement import agreement, loss_and_gradient
-from draw_jax.runs import checkpoint, export
 from draw_jax.drawing import sampling
+from draw_jax.runs import checkpoint, export
 
 NAMES = export.names()
 

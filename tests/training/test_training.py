@@ -24,14 +24,6 @@ from tests.helpers import NO_ATTENTION, small_config
 B = 6
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_fast():
-    """Saves half of the time: these models are tiny, and XLA's optimisations long."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def plain(**fields):
     return small_config(**NO_ATTENTION | fields)
 
