@@ -3,7 +3,8 @@
     python train.py --config=configs/image_folder.py --config.data.data_dir=my_pictures
 
 Sub-folders are searched too. A few thousand pictures of one kind of thing are a good start. Other
-sizes: --config.model.image_shape="(64, 64, 3)"; 1 in place of 3 draws in grey.
+sizes: --config.model.image_shape="(64, 64, 3)"; 1 in place of 3 draws in grey. Not trained to its
+end yet.
 """
 
 from ml_collections import ConfigDict

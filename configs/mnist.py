@@ -1,6 +1,10 @@
 """The paper's binarised MNIST (Table 3): 64 steps, attention for reading and for writing.
 
-python train.py --config=configs/mnist.py
+    python train.py --config=configs/mnist.py
+
+Reaches 93.6 nats (negative ELBO, validation) after its 5,000 updates; 1 h 43 min on two shared CPU
+cores, with other work beside it. The shipped weights `mnist` continue it by 6,500 updates (1 h 34
+min more) to 88.6 on validation and 87.8 on test; docs/results.md has the commands.
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +13,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of the weights, the noise, the order of the images and the evaluation
-    config.kind = "draw"  # which model draw_jax/build.py builds
+    config.kind = "draw"  # which model draw_jax/model/build.py builds
 
     config.data = ConfigDict()
     config.data.name = "binarized_mnist"  # or mnist, digits, image_folder, a folder TFDS prepared

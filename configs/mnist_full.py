@@ -2,7 +2,8 @@
 
     python train.py --config=configs/mnist_full.py --init_from=mnist
 
-Every field is its own, so that no later change to another configuration touches a run of days.
+Not trained to its end yet. Every field is its own, so that no later change to another configuration
+touches a run of days.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,8 @@
 """The paper's binarised MNIST without attention (eqs 17 and 18): the 87.40 row of its Table 2.
 
-python train.py --config=configs/mnist_no_attention.py
+    python train.py --config=configs/mnist_no_attention.py
+
+Not trained to its end yet.
 """
 
 from ml_collections import ConfigDict

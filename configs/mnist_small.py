@@ -1,6 +1,8 @@
 """The base setting of the 2016 follow-up study: 10 steps, 10 latents, 5x5 windows, MNIST.
 
-python train.py --config=configs/mnist_small.py
+    python train.py --config=configs/mnist_small.py
+
+Not trained to its end yet.
 """
 
 from ml_collections import ConfigDict

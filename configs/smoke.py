@@ -1,6 +1,8 @@
-"""A model too small to draw well, trained in seconds: does everything work here?
+"""A model too small to draw well: does everything work here?
 
-python train.py --config=configs/smoke.py
+    python train.py --config=configs/smoke.py
+
+Takes seconds once JAX has compiled it; from nothing under a minute on two shared CPU cores.
 """
 
 from ml_collections import ConfigDict
