@@ -143,6 +143,7 @@ def tiny_loss(tiny):
     return loss, vector
 
 
+@pytest.mark.slow
 def test_the_hessian_of_the_loss_is_differences_of_its_gradient(tiny):
     loss, vector = tiny_loss(tiny)
     gradient = jax.jit(jax.grad(loss))

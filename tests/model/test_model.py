@@ -627,6 +627,7 @@ def test_bfloat16_gives_float32_results_near_those_of_float32(tiny):
 # --- it learns
 
 
+@pytest.mark.slow
 def test_eight_images_are_learned_by_heart():
     shape, time_steps, latent = (8, 8, 1), 3, 4
     model = Draw(
