@@ -1,7 +1,6 @@
 """What the benchmarks share: flags, timing in turn, tables and figures as JSON."""
 
 import json
-import os
 import re
 import statistics
 import time
@@ -14,25 +13,17 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
+from draw_jax.system import cli
+
 CONFIG = config_flags.DEFINE_config_file("config", "configs/mnist.py", "What to measure")
 REPEATS = flags.DEFINE_integer("repeats", 20, "Rounds timed", lower_bound=3)
 JSON = flags.DEFINE_string("json", "", "A file for the figures, besides the table")
+flags.register_validator("json", cli.check_writable)
 
 # Or a benchmark would take from it what it is to compile.
 jax.config.update("jax_enable_compilation_cache", False)
 
 Name = TypeVar("Name", bound=Hashable)
-
-
-@flags.validator("json")
-def _check_writable(file: str) -> bool:
-    """Refuses, before anything is measured, a file that could not be written afterwards."""
-    path = Path(file)
-    if file and (path.is_dir() or not path.parent.is_dir()):
-        raise flags.ValidationError("expected a file in a folder that is there")
-    if file and not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise flags.ValidationError("that cannot be written")
-    return True
 
 
 class Sizes(flags.ArgumentParser):

@@ -81,7 +81,7 @@ def measure(command: list[str], rounds: int) -> dict[str, list[float]]:
             os.mkdir(folder)
             for name in STARTS:
                 if name == "images decoded":
-                    shutil.rmtree(Path(folder, compilation.FOLDER))
+                    shutil.rmtree(Path(folder, "draw_jax", compilation.NAME))
                 seconds[name].append(first_update(command, Path(folder)))
     return seconds
 

@@ -25,7 +25,7 @@ def main() -> int:
         print(_usage())
         return 0 if words else 2
     if words[0] not in COMMANDS:
-        print(f"error: no command {words[0]!r}: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"error: no command {words[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"draw_jax.commands.{words[0]}")
     return module.command([f"draw-jax {words[0]}", *words[1:]])

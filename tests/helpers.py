@@ -18,28 +18,38 @@ SMALL = {
 }
 NO_ATTENTION = {"model.read_size": 0, "model.write_size": 0}  # compiles in half the time
 
+# Slow code, but compiled many times faster.
+FAST_COMPILING = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false"
+)
+
 # Runs a program once per command line, each in a process of its own; forked from one that has made
 # the imports, which take far longer than any mistake.
 _FORKS = """
-import json, os, runpy, sys, tempfile, traceback, warnings
+import json, os, runpy, signal, sys, tempfile, traceback, warnings
 from draw_jax.training import loop
 from draw_jax.commands import evaluate, export, models, sample, train
-exec(sys.argv[2])
 
-warnings.simplefilter("ignore")  # JAX warns of forks, but has not begun any work here
+warnings.filterwarnings("ignore", ".*fork")  # JAX warns of forks, but has not begun any work here
 sys.path.insert(0, "")
+commands, before, seconds = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 outcomes = []
-for name, *arguments in json.loads(sys.argv[1]):
+for name, *arguments in commands:
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if child == 0:
+            signal.alarm(seconds)  # ends it, should it hang
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
             sys.argv = [name, *arguments]
             code = 1
             try:
-                run = runpy.run_path if name.endswith(".py") else runpy.run_module
-                run(name, run_name="__main__")
+                exec(before)
+                if name.endswith(".py"):
+                    runpy.run_path(name, run_name="__main__")
+                else:
+                    runpy.run_module(name, run_name="__main__", alter_sys=True)
             except SystemExit as end:
                 code = end.code
             except BaseException:
@@ -61,30 +71,40 @@ def small_config(**fields):
 
 
 def program(name, *flags, cwd=ROOT, timeout=300, **environment):
-    """Returns returncode, stdout and stderr of a script of ours or a module, run to its end."""
-    begin = [str(ROOT / name)] if name.endswith(".py") else ["-m", name]
+    """Returns returncode, stdout and stderr of one run to its end, in a process of its own.
+
+    Args:
+        name: of a script of ours, such as train.py, or a module; or "-c", the first flag being code.
+        flags: the rest of the command line.
+        cwd: the folder that it is run in.
+        timeout: seconds.
+        environment: variables besides those of this process.
+    """
+    begin = [name] if name == "-c" else [*([] if name.endswith(".py") else ["-m"]), _whole(name)]
     return subprocess.run(
         [sys.executable, *begin, *map(str, flags)],
         check=False,
         cwd=cwd,
-        env=os.environ | environment,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
         timeout=timeout,
     )
 
 
-def forked(commands, before="", cwd=ROOT, **environment):
+def forked(commands, before="", cwd=ROOT, timeout=120, **environment):
     """Returns returncode, stdout and stderr of many short runs of scripts and modules.
 
     Args:
         commands: each the name of a script or module, and its flags.
-        before: code that every one of them is run after.
+        before: code run in each process first; its `name` is the script's or module's.
         cwd: the folder that they are run in.
+        timeout: seconds for each.
         environment: variables besides those of this process.
     """
+    whole = [[_whole(name), *map(str, flags)] for name, *flags in commands]
     done = subprocess.run(
-        [sys.executable, "-c", _FORKS, json.dumps([list(map(str, c)) for c in commands]), before],
+        [sys.executable, "-c", _FORKS, json.dumps(whole), before, str(timeout)],
         check=True,
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
@@ -92,6 +112,17 @@ def forked(commands, before="", cwd=ROOT, **environment):
     )
     names = ("returncode", "stdout", "stderr")
     return [SimpleNamespace(**dict(zip(names, o, strict=True))) for o in json.loads(done.stdout)]
+
+
+def assert_one_error(process, code, *told):
+    """Asserts that a run ended with this code, telling all of these in one line and no more."""
+    assert process.returncode == code, process.stderr
+    assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1, process.stderr
+    assert all(text in process.stderr for text in told), process.stderr
+
+
+def _whole(name):
+    return str(ROOT / name) if name.endswith(".py") else name
 
 
 def large_file(folder):

@@ -41,6 +41,7 @@ _MANUAL_DIR = flags.DEFINE_string(
     "manual_dir", "", "Original files of the data, in place of a download", flag_values=FLAGS
 )
 _JSON = flags.DEFINE_string("json", "", "A file for the result, also printed", flag_values=FLAGS)
+flags.register_validator("json", cli.check_writable, flag_values=FLAGS)
 
 
 def main() -> int:
@@ -50,8 +51,6 @@ def main() -> int:
             raise ValueError(f"--{name}: expected {least} to 1,000,000, got {value.value}")
     if _SEED.value is not None:
         cli.check_seed("--seed", _SEED.value)
-    if _JSON.value:
-        cli.check_writable("json", _JSON.value)
     run = cli.which_run(_WORKDIR.value, _PRETRAINED.value)
 
     from tqdm import tqdm

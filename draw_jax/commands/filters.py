@@ -43,17 +43,4 @@ def command(argv: Sequence[str]) -> int:
     Args:
         argv: program name, then flags and at most one picture, in any order.
     """
-    return cli.run(main, _name_picture(argv), flag_values=FLAGS)
-
-
-def _name_picture(argv: Sequence[str]) -> list[str]:
-    """Returns the command line with its first argument that belongs to no flag as --picture."""
-    value_follows = False  # of a flag written `--out DIR`
-    for k, word in enumerate(argv[1:], start=1):
-        if word.startswith("-"):
-            value_follows = "=" not in word and word.lstrip("-") not in ("colour", "nocolour")
-        elif value_follows:
-            value_follows = False
-        else:
-            return [*argv[:k], f"--picture={word}", *argv[k + 1 :]]
-    return list(argv)
+    return cli.run(main, cli.with_first_word(argv, "picture", FLAGS), flag_values=FLAGS)

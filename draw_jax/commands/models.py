@@ -23,16 +23,15 @@ def main() -> int:
     names = export.names()
     if not _NAME.value:
         for name in names:
-            title = export.card(name).lstrip("# ").splitlines()[0]
+            title = export.card(name).strip("# \n").partition("\n")[0]
             print(f"{name:24}{title}")
         return 0
     if _NAME.value not in names:
-        raise ValueError(f"no weights {_NAME.value!r} come with draw_jax: {', '.join(names)}")
+        raise ValueError(f"no weights {_NAME.value!r}; draw_jax comes with {', '.join(names)}")
     print(export.card(_NAME.value).rstrip())
     return 0
 
 
 def command(argv: Sequence[str]) -> int:
     """Does what a command line says and returns the exit code; argv begins with the program."""
-    named = [f"--name={a}" if k and not a.startswith("-") else a for k, a in enumerate(argv)]
-    return cli.run(main, named, flag_values=FLAGS)
+    return cli.run(main, cli.with_first_word(argv, "name", FLAGS), flag_values=FLAGS)

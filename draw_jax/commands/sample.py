@@ -97,11 +97,16 @@ def main() -> int:
         linear=_LINEAR.value,
         time_step=_TIME_STEP.value,
     )
-    job.out.mkdir(parents=True, exist_ok=True)
+    try:
+        job.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cli.UserError(
+            f"--out={job.out}: that folder cannot be made ({error.strerror}); name another"
+        ) from None
     if _IMAGE.value:
-        digit = config.data.name in ("mnist", "binarized_mnist", "digits")
+        box = own_picture.BOXES.get(config.data.name)
         binary = config.data.binarization != "none"
-        image = own_picture.load(_IMAGE.value, model.image_shape, digit, binary)
+        image = own_picture.load(_IMAGE.value, model.image_shape, box, binary)
         for path in kinds.reconstruct_images(job, image):
             print(path)
         return 0

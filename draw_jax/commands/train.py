@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
+from draw_jax import configs
 from draw_jax.system import cli
 
 FLAGS = flags.FlagValues()
@@ -35,8 +36,8 @@ def main() -> int:
     """Trains and returns the exit code."""
     config = _CONFIG.value
     if config is None:
-        raise ValueError("which configuration? Such as --config=configs/digits.py")
-    if _INIT_FROM.value:
+        raise ValueError(f"which configuration? --config={'|'.join(configs.names())}, or a file")
+    if _INIT_FROM.value and "init_from" in config.get("train", {}):  # else a check names it
         config.train.init_from = _INIT_FROM.value
     run = Path(_WORKDIR.value or Path("runs") / cli.config_name(FLAGS))
     print(f"draw_jax: {cli.config_name(FLAGS)} -> {run}; starting JAX", flush=True)

@@ -1,30 +1,38 @@
 """A picture of one's own as a model's input: grey or colour, cropped, resized, binarised."""
 
 import os
+import warnings
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from draw_jax.data import image_folder
 from draw_jax.drawing.filters import NoPicture
 
-# MNIST's own preparation: a digit fills a box of 20 pixels in a frame of 28, its centre of mass in
-# the middle.
-_BOX_SHARE = 20 / 28
+# The longer side of the box that a digit fills, as a share of the frame. MNIST has 20 pixels of 28,
+# the digit's centre of mass in the middle; scikit-learn's digits fill their frame.
+BOXES = {"mnist": 20 / 28, "binarized_mnist": 20 / 28, "digits": 1.0}
+
 _DECODE = 1024  # pixels of the longer side that a large JPEG keeps at least
-_INK = 0.25  # of the range from paper to ink: darker than that belongs to the digit
+_WORK = 10  # times the frame: finer than that, a photograph holds noise
+_CONTRAST = 0.1  # between paper and ink, at least, of the range from black to white
+_INK = 0.25  # of the range from paper to ink: what differs less from the paper belongs to it
 
 
 def load(
-    path: str | os.PathLike[str], image_shape: tuple[int, int, int], digit: bool, binary: bool
+    path: str | os.PathLike[str],
+    image_shape: tuple[int, int, int],
+    box: float | None,
+    binary: bool,
 ) -> np.ndarray:
     """Returns a picture as a model takes it, [1, H, W, C] in [0, 1].
 
     Args:
         path: a PNG, JPEG or WebP file.
         image_shape: (H, W, C) of the model, C 1 or 3.
-        digit: prepare it as MNIST was: ink made white on black, cropped to the ink, centred by its
-            mass. Otherwise the largest part of the model's aspect ratio is taken as it is.
+        box: for a grey model of digits, the share of the frame that a digit fills: its ink is made
+            white on black, cropped, and put with its centre of mass into the middle. None: the
+            largest part of the model's aspect ratio is taken as it is, from the middle.
         binary: every pixel to 0 or 1, at one half.
 
     Raises:
@@ -39,36 +47,64 @@ def load(
     except Exception as error:  # noqa: BLE001 - whatever Pillow raises for what is no picture
         cause = getattr(error, "strerror", None) or "no PNG, JPEG or WebP picture, or broken"
         raise NoPicture(f"--image: cannot read {os.fspath(path)}: {cause}") from None
-    if digit and channels == 1:
-        values = _as_mnist(np.asarray(picture, np.float32) / 255, height, width, path)
+    if box is not None and channels == 1:
+        ink = _ink(picture, height, width)
+        if ink is None:  # black on transparent, for one, which was read as black on black
+            ink = _ink(_on_white(path), height, width)
+        if ink is None:
+            raise NoPicture(
+                f"--image: {os.fspath(path)} holds no ink: all of it is of one brightness"
+            )
+        values = _framed(ink, height, width, box)
     else:
-        across = min(picture.width, picture.height * width / height)
-        down = min(picture.height, picture.width * height / width)
-        left, top = (picture.width - across) / 2, (picture.height - down) / 2
-        box = (left, top, left + across, top + down)
-        small = picture.resize((width, height), Image.Resampling.LANCZOS, box)
-        values = np.asarray(small, np.float32) / 255
+        values = _middle(picture, height, width)
     values = np.clip(values.reshape(1, height, width, channels), 0, 1)
     return (values >= 0.5).astype(np.float32) if binary else values
 
 
-def _as_mnist(
-    grey: np.ndarray, height: int, width: int, path: str | os.PathLike[str]
-) -> np.ndarray:
-    """Returns [height, width] with the ink white, in a box of 20/28 of the frame, mass centred."""
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    paper = float(np.median(border))
+def _on_white(path: str | os.PathLike[str]) -> Image.Image:
+    """Returns a picture in grey with its transparent parts white."""
+    with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        layers = ImageOps.exif_transpose(image).convert("RGBA")
+    white = Image.new("RGBA", layers.size, "white")
+    return Image.alpha_composite(white, layers).convert("L")
+
+
+def _middle(picture: Image.Image, height: int, width: int) -> np.ndarray:
+    """Returns the largest part of the frame's aspect ratio, as large as the frame, in [0, 1]."""
+    across = min(picture.width, picture.height * width / height)
+    down = min(picture.height, picture.width * height / width)
+    left, top = (picture.width - across) / 2, (picture.height - down) / 2
+    box = (left, top, left + across, top + down)
+    small = picture.resize((width, height), Image.Resampling.LANCZOS, box)
+    return np.asarray(small, np.float32) / 255
+
+
+def _ink(picture: Image.Image, height: int, width: int) -> np.ndarray | None:
+    """Returns how much each pixel of a grey picture differs from the paper, cropped to the ink.
+
+    Returns:
+        [h, w] in [0, 1], 0 for paper; None if nothing differs.
+    """
+    picture.thumbnail((_WORK * width, _WORK * height), Image.Resampling.BOX)
+    grey = np.asarray(picture, np.float32) / 255
+    paper = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
     ink = np.abs(grey - paper)
-    if ink.max() < 0.1:
-        raise NoPicture(f"--image: {os.fspath(path)} holds no ink: all of it is of one brightness")
+    if ink.max() < _CONTRAST:
+        return None
     ink /= ink.max()
     ink[ink < _INK] = 0
     rows, columns = np.flatnonzero(ink.max(1)), np.flatnonzero(ink.max(0))
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    scale = _BOX_SHARE * min(height / ink.shape[0], width / ink.shape[1])
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _framed(ink: np.ndarray, height: int, width: int, share: float) -> np.ndarray:
+    """Returns [height, width]: the ink in a box of this share, its centre of mass in the middle."""
+    scale = share * min(height / ink.shape[0], width / ink.shape[1])
     size = (max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale)))
-    small = Image.fromarray(ink).resize(size, Image.Resampling.BOX if scale < 1 else 2)
-    digit = np.asarray(small) / max(float(np.asarray(small).max()), 1e-6)
+    how = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+    digit = np.asarray(Image.fromarray(ink).resize(size, how))
+    digit = digit / digit.max()  # thin strokes, else, would fade into the paper
     y, x = (np.average(np.arange(n), weights=digit.sum(1 - k)) for k, n in enumerate(digit.shape))
     top = int(np.clip(round(height / 2 - 0.5 - y), 0, height - digit.shape[0]))
     left = int(np.clip(round(width / 2 - 0.5 - x), 0, width - digit.shape[1]))

@@ -50,9 +50,8 @@ def task(model: Draw) -> Task:
 
 
 def _floats_kept(model: Draw) -> int:
-    """Returns about how many floats of an example stay until the backward pass: images and gates."""
-    images = 3 * math.prod(model.image_shape)  # canvas, error image, what is written
-    return model.time_steps * (images + 6 * (model.enc_size + model.dec_size))
+    """Returns about how many floats of an example stay until the backward pass: canvas and gates."""
+    return model.time_steps * (math.prod(model.image_shape) + 6 * (model.enc_size + model.dec_size))
 
 
 def _infer(model: Draw, variables: Variables, x: jax.Array, eps: jax.Array) -> Output:

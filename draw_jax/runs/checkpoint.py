@@ -181,6 +181,10 @@ def load(
 
 def _load_run(run: Path, step: int | None) -> Leaves:
     directory = run / "checkpoints"
+    if not directory.is_dir() and (run / "weights.npz").is_file():  # as `draw-jax export` makes it
+        if step is not None:
+            raise ValueError(f"--checkpoint: {run} holds one set of weights, no checkpoint {step}")
+        return export.read_leaves(run)
     if not directory.is_dir():
         raise CheckpointError(f"{run} holds no checkpoint yet")
     _check_losses(directory)

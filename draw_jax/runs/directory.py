@@ -33,6 +33,7 @@ def claim(run: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             run.mkdir(parents=True, exist_ok=True)
+            _refuse_foreign(run)  # before anything is left there
             lock = stack.enter_context((run / ".lock").open("w"))
         except OSError as error:
             cause = "it is a file" if run.is_file() else error.strerror or error
@@ -41,18 +42,25 @@ def claim(run: Path) -> Iterator[None]:
             ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise RunConflictError(
                 f"{run} is in use by another process; wait, or give another --workdir"
             ) from None
-        if not (run / "config.json").exists():
-            foreign = sorted(path.name for path in run.iterdir() if _is_foreign(path))
-            if foreign:
-                raise RunConflictError(
-                    f"{run} holds no run but other files ({', '.join(foreign[:3])}"
-                    f"{', ...' if len(foreign) > 3 else ''}); give another --workdir, or move them"
-                )
+        except OSError:  # a file system without locks, as some clusters have
+            pass
         yield
+
+
+def _refuse_foreign(run: Path) -> None:
+    """Raises RunConflictError if a directory holds no run but files of something else."""
+    if (run / "config.json").exists():
+        return
+    foreign = sorted(path.name for path in run.iterdir() if _is_foreign(path))
+    if foreign:
+        raise RunConflictError(
+            f"{run} holds no run but other files ({', '.join(foreign[:3])}"
+            f"{', ...' if len(foreign) > 3 else ''}); give another --workdir, or move them"
+        )
 
 
 def _is_foreign(path: Path) -> bool:
@@ -87,9 +95,12 @@ def parse_config(data: bytes, source: str) -> ConfigDict:
         fields = json.loads(data)
     except ValueError as error:  # no JSON, or no UTF-8
         raise CheckpointError(f"{source} cannot be read: {error}") from error
-    groups = {"seed", "kind", "data", "model", "train"}
-    if not isinstance(fields, dict) or not groups <= set(fields):
-        raise CheckpointError(f"{source} is no configuration: expected {sorted(groups)}")
+    groups = ("data", "model", "train")
+    whole = isinstance(fields, dict) and {"seed", "kind", *groups} <= set(fields)
+    if not whole or not all(isinstance(fields[name], dict) for name in groups):
+        raise CheckpointError(
+            f"{source} is no configuration: expected seed, kind and the groups {', '.join(groups)}"
+        )
     return ConfigDict(legacy.filled(fields)).lock()
 
 

@@ -3,7 +3,9 @@
 import json
 import os
 import zipfile
+import zlib
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from draw_jax.runs.leaves import CheckpointError, Leaves, flatten
 from draw_jax.system import files
 
 FOLDER = resources.files("draw_jax") / "pretrained"
+# What NumPy raises for a file that is cut short, changed, or something else.
+_DAMAGE = (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 def names() -> list[str]:
@@ -53,14 +57,25 @@ def read(name: str) -> tuple[ConfigDict, Leaves]:
         CheckpointError: if a file is damaged.
     """
     folder = FOLDER / name
-    config = directory.parse_config((folder / "config.json").read_bytes(), str(folder))
+    try:
+        config = directory.parse_config((folder / "config.json").read_bytes(), str(folder))
+        return config, read_leaves(folder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; install draw_jax again") from error
+
+
+def read_leaves(folder: Traversable) -> Leaves:
+    """Returns the float32 leaves of a folder that `write` made.
+
+    Raises:
+        CheckpointError: if weights.npz is missing or damaged.
+    """
     try:
         with (folder / "weights.npz").open("rb") as file, np.load(file) as arrays:
-            return config, {key: arrays[key].astype(np.float32) for key in arrays.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            return {key: arrays[key].astype(np.float32) for key in arrays.files}
+    except _DAMAGE as error:
         raise CheckpointError(
-            f"the shipped weights {name!r} are damaged ({error or 'an empty file'}); "
-            "install draw_jax again"
+            f"{folder / 'weights.npz'} is damaged ({error or 'an empty file'})"
         ) from error
 
 

@@ -1,19 +1,22 @@
 """From a command line to values, every mistake one line and an exit code."""
 
+import importlib.util
 import logging
-import os
 import sys
+import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from draw_jax import __version__, configs
 
-ERROR, BAD_FLAGS = 1, 2
+ERROR, BAD_FLAGS, INTERRUPTED = 1, 2, 130
 MAX_SEED = 2**32 - 1  # JAX's keys drop the bits above
 _HELP = {"-h", "--h", "-help", "--help", "--helpshort", "--helpfull"}
 
@@ -46,6 +49,9 @@ def run(
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _tell_unraisable
+    warnings.formatwarning = lambda message, *where, **more: f"warning: {message}\n"
+    if importlib.util.find_spec("configs") is None:
+        sys.modules["configs"] = configs  # files of version 0.1 say `from configs import mnist`
     if _HELP & set(argv[1:]):
         print(_help(main, argv[0], flag_values))
         return 0
@@ -58,17 +64,20 @@ def run(
         if len(rest) > 1:
             raise flags.Error(f"unexpected argument {rest[1]!r}; flags are written --name=value")
         config = flag_values["config"].value if "config" in flag_values else None
-        # A file that could not be read comes up at the first use.
-        if config is not None and config.get("kind") is None:
-            raise ValueError("no field `kind`: start from a copy of one of configs/")
+        if config is not None:
+            _check_is_config(config)
     except SystemExit as error:
-        return _say(
-            ValueError(f"it ends the program (sys.exit({error.code}))"), BAD_FLAGS, _file(argv)
-        )
+        ended = ValueError(f"it ends the program (sys.exit({error.code}))")
+        return _say(ended, BAD_FLAGS, f"--config={_config_file(argv)}: ")
     except flags.Error as error:
         return _say(error, BAD_FLAGS)
     except Exception as error:  # noqa: BLE001  (a configuration file may raise anything)
-        return _say(_cause(error), BAD_FLAGS, _file(argv))
+        file = _config_file(argv)
+        cause = _cause(error)
+        if file and not Path(file).exists():
+            known = ", ".join(configs.names())
+            cause = ValueError(f"no such file; the configurations of draw_jax are {known}")
+        return _say(cause, BAD_FLAGS, f"--config={file}: ")
     told: tuple[type[Exception], ...] = (UserError, OSError, *expected)
     try:
         return main()
@@ -78,6 +87,9 @@ def run(
         return _say(error, BAD_FLAGS)
     except told as error:
         return _say(error, ERROR)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def check_seed(name: str, seed: int) -> None:
@@ -104,13 +116,47 @@ def config_name(flag_values: flags.FlagValues) -> str:
     return Path(config_flags.get_config_filename(flag_values["config"])).stem
 
 
-def check_writable(flag: str, file: str) -> None:
-    """Raises ValueError naming the flag, before any work, if a file could not be written there."""
+def check_writable(file: str) -> bool:
+    """Returns True if a file, "" for none, can be written; absl's validator of such a flag.
+
+    Raises:
+        flags.ValidationError: if it could not, before any work is done for it.
+    """
     path = Path(file)
-    if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(f"--{flag}={file}: expected a file in a folder that is there")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ValueError(f"--{flag}={file}: that cannot be written")
+    if file and (path.is_dir() or not path.parent.is_dir()):
+        raise flags.ValidationError("expected a file in a folder that is there")
+    try:
+        if file and path.exists():
+            path.open("ab").close()
+        elif file:  # the permissions alone do not tell: of root, and of file systems that have none
+            tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise flags.ValidationError(f"that cannot be written ({error.strerror})") from None
+    return True
+
+
+def with_first_word(argv: Sequence[str], name: str, flag_values: flags.FlagValues) -> list[str]:
+    """Returns the command line with its first word that belongs to no flag as --name=word."""
+    value_follows = False  # of a flag written `--out DIR`
+    for k, word in enumerate(argv[1:], start=1):
+        if value_follows:
+            value_follows = False
+        elif word.startswith("-"):
+            flag = word.lstrip("-")
+            known = flag in flag_values
+            value_follows = known and not flag_values[flag].boolean
+        else:
+            return [*argv[:k], f"--{name}={word}", *argv[k + 1 :]]
+    return list(argv)
+
+
+def _check_is_config(config: Any) -> None:
+    kind = getattr(config, "kind", None)  # raises what kept the file from being read
+    if not isinstance(config, ConfigDict):
+        name = type(config).__name__
+        raise ValueError(f"get_config() returns no ConfigDict but a {name}")  # noqa: TRY004
+    if kind is None:
+        raise ValueError("no field `kind`: start from a copy of one of configs/")
 
 
 def _with_paths(argv: Sequence[str]) -> list[str]:
@@ -140,8 +186,13 @@ def _help(main: Callable[[], int], program: str, flag_values: flags.FlagValues) 
     return "\n".join([*lines, "  --version: print the version", "  --help, -h: print this"])
 
 
-def _file(argv: Sequence[str]) -> str:
-    return next((f"{a}: " for a in argv[1:] if a.startswith("--config=")), "--config: ")
+def _config_file(argv: Sequence[str]) -> str:
+    """Returns what --config gives, "" where it is missing."""
+    for word, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        if flag in ("--config", "-config"):
+            return value if equals else following
+    return ""
 
 
 def _cause(error: Exception) -> Exception:
@@ -167,10 +218,7 @@ def _raised_here(error: Exception, script: str) -> bool:
 def _say(error: Exception, code: int, prefix: str = "") -> int:
     while error.args and isinstance(error.args[0], Exception):  # ml_collections nests them
         error = error.args[0]
-    if isinstance(error, FileNotFoundError) and prefix.startswith("--config"):
-        text = f"no such file, and no configuration of draw_jax: {', '.join(configs.names())}"
-    else:
-        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
     if code == BAD_FLAGS:  # one line, also where ml_collections hands on a traceback
         if "Traceback" in text:
             text = text.split("Traceback")[0] + text.splitlines()[-1]

@@ -11,7 +11,9 @@ from typing import Any
 
 import jax
 
-FOLDER = Path("draw_jax", "compiled")  # in the user's folder of caches
+from draw_jax.system import files
+
+NAME = "compiled"  # in the user's folder of caches
 _FAILED = re.compile(
     r"Error (reading|writing) persistent compilation cache entry for '(?P<of>\w+)'"
 )
@@ -27,12 +29,11 @@ def keep() -> None:
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if caches.startswith("~"):  # a user without a home
-        return
-    folder = Path(caches) / FOLDER / _machine()
-    with contextlib.suppress(OSError):
+    try:
+        folder = files.cache_folder() / NAME / _machine()
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
         if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:

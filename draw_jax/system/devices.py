@@ -73,7 +73,7 @@ def join_processes() -> None:
     _, count, process = (os.environ.get(name) for name in _VARIABLES)
     numbers = {name: os.environ[name] for name in _VARIABLES[1:] if os.environ.get(name)}
     for name, value in numbers.items():
-        if not value.isdigit():
+        if not value.isdecimal():
             raise ValueError(f"--distributed: expected a whole number in ${name}, got {value!r}")
     if count and process and int(process) >= int(count):
         raise ValueError(f"--distributed: $JAX_PROCESS_ID is {process}, of {count} processes")

@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-from tests.benchmarks.commands import FAST_COMPILING, ROOT
+from tests.helpers import FAST_COMPILING, ROOT
 
 with warnings.catch_warnings():
     # A --config flag with a default reads it at once, by a call that Python is about to drop.

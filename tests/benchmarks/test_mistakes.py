@@ -22,7 +22,7 @@ MISTAKES = {
     ("benchmarks.train_step", *TINY, "--json=nowhere/a.json"): "--json=nowhere/a.json: expected a",
     ("benchmarks.train_step", *TINY, "--json=configs"): "--json=configs: expected a file",
     ("benchmarks.train_step", *TINY, "--repeat=3"): "'repeat'",
-    ("benchmarks.train_step", "--config=configs/nope.py"): "No such file or directory: 'configs/n",
+    ("benchmarks.train_step", "--config=configs/nope.py"): "--config=configs/nope.py: no such file",
     ("benchmarks.train_step", *TINY, "--config.model.read_size=1"): "read_size",
     ("benchmarks.train_step", *TINY, "--config.train.batch_size=0"): "batch_size 0",
 }

@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 
 from configs import smoke
-from tests.benchmarks.commands import ROOT
+from tests.helpers import ROOT
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections

@@ -7,7 +7,8 @@ import warnings
 import pytest
 from absl import flags
 
-from tests.benchmarks.commands import ROOT, TINY
+from tests.benchmarks.commands import TINY
+from tests.helpers import ROOT
 
 
 @pytest.fixture

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,6 +5,7 @@ from PIL import Image
 
 from draw_jax.drawing import filters
 from draw_jax.model import attention
+from tests.helpers import assert_one_error, program
 
 
 def some_image(height=30, width=40, channels=3):
@@ -137,40 +135,16 @@ def test_what_is_no_picture_is_one_line(tmp_path):
         assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["a.png", "--out=d"], ["--picture=a.png", "--out=d"]),
-        (["--out=d", "a.png"], ["--out=d", "--picture=a.png"]),
-        (["--out", "d", "a.png"], ["--out", "d", "--picture=a.png"]),
-        (["--nocolour", "a.png"], ["--nocolour", "--picture=a.png"]),
-        (["a.png", "b.png"], ["--picture=a.png", "b.png"]),
-        (["--out", "d"], ["--out", "d"]),
-        ([], []),
-    ],
-)
-def test_the_picture_needs_no_flag(words, named):
-    assert filters._name_picture(["filters", *words]) == ["filters", *named]
-
-
-def run(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "draw_jax.filters", *map(str, words)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-
-
 def test_the_command_draws_and_prints_the_files(tmp_path, photograph):
-    result = run(photograph, f"--out={tmp_path}", "--glimpse_size=5", "--size=40")
+    result = program(
+        "draw_jax.filters", photograph, f"--out={tmp_path}", "--glimpse_size=5", "--size=40"
+    )
     names = [str(tmp_path / name) for name in ("filter_grid.png", "precision.png", "zoom.png")]
     assert (result.returncode, result.stderr, result.stdout.split()) == (0, "", names)
     assert all((tmp_path / name).stat().st_size > 5000 for name in names)
 
 
 def test_an_error_is_one_line_and_an_exit_code(tmp_path):
-    result = run("nowhere.png", f"--out={tmp_path / 'out'}")
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "error: cannot read nowhere.png: No such file or directory\n"
+    result = program("draw_jax.filters", "nowhere.png", f"--out={tmp_path / 'out'}")
+    assert_one_error(result, 1, "cannot read nowhere.png: No such file or directory")
+    assert result.stdout == "" and not (tmp_path / "out").exists()

@@ -1,90 +1,114 @@
 """Command lines: every mistake is one line and an exit code."""
 
 import json
-import subprocess
 import sys
-from pathlib import Path
-from types import SimpleNamespace
+import warnings
 
 import pytest
 from absl import flags
 
 from draw_jax.system import cli
+from tests.helpers import assert_one_error, forked, program
 
-ROOT = Path(__file__).parents[2]
 SMOKE = "--config=configs/smoke.py"
-# A command line -> what its one line on stderr names.
-MISTAKES = {
-    (): "--config=configs/",
+# A command line -> what its one line on stderr names; told before JAX is imported.
+FLAGS = {
+    (): "which configuration? --config=digits|",
     (SMOKE, "--confg=1"): "'confg'",
     (SMOKE, "--config.train.num_step=3"): '"num_steps" instead of "num_step"',
     (SMOKE, "--config.train.num_steps=1e4"): "--config.train.num_steps=1e4",
-    (SMOKE, "--config.train.num_steps=0"): "config.train.num_steps: expected >= 1, got 0",
-    (SMOKE, "--config.seed=-1"): "config.seed: expected >= 0, got -1",
-    (SMOKE, "--config.kind=drew"): "config.kind: expected 'draw', got 'drew'",
     (SMOKE, "runs/mine"): "'runs/mine'",
-    ("--config=configs/nothing.py",): "configs/nothing.py",
-    ("--config=configs/nothing.py", "--config.seed=1"): "configs/nothing.py",
+    ("--config=nosuchname",): "--config=nosuchname: no such file; the configurations of draw_jax ",
+    ("--config=configs/nothing.py",): "--config=configs/nothing.py: no such file",
+    ("--config", "configs/nothing.py"): "--config=configs/nothing.py: no such file",
+    ("--config=configs/nothing.py", "--config.seed=1"): "configs/nothing.py: no such file",
+    ("--config=configs",): "--config=configs: [Errno 21] Is a directory",
+    ("--config=",): "empty",
     ("--config={folder}/raises.py",): "raises.py: no such luck",
     ("--config={folder}/value.py",): "value.py: Error whilst parsing config file: ValueError: no",
     ("--config={folder}/syntax.py",): "syntax.py: ",
     ("--config={folder}/empty.py",): "get_config",
     ("--config={folder}/bare.py",): "bare.py: no field `kind`: start from a copy",
+    ("--config={folder}/dict.py",): "dict.py: get_config() returns no ConfigDict but a dict",
+    ("--config={folder}/opens.py",): "opens.py: ",
+    ("--config={folder}/exits.py",): "exits.py: it ends the program (sys.exit(0))",
 }
-
-# Runs train.py once per command line, each in a process of its own; forked from one that has made
-# the imports, which take far longer than any mistake.
-FORKS = """
-import json, os, runpy, sys, tempfile, warnings
-from draw_jax.training import loop
-
-warnings.simplefilter("ignore")  # JAX warns of forks, but has not begun any work here
-sys.path.insert(0, "")
-outcomes = []
-for arguments in json.loads(sys.argv[1]):
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = os.fork()
-        if child == 0:
-            os.dup2(out.fileno(), 1)
-            os.dup2(err.fileno(), 2)
-            sys.argv = ["train.py", *arguments]
-            runpy.run_path("train.py", run_name="__main__")
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        outcomes.append([code, *(os.pread(f.fileno(), 100_000, 0).decode() for f in (out, err))])
-print(json.dumps(outcomes))
-"""
+# The same, told by the check of a configuration that could be read.
+FIELDS = {
+    (SMOKE, "--config.train.num_steps=0"): "config.train.num_steps: expected >= 1, got 0",
+    (SMOKE, "--config.seed=-1"): "config.seed: expected 0 to 4294967295 (2^32 - 1), got -1",
+    (SMOKE, "--config.seed=4294967296"): "config.seed: expected 0 to 4294967295",
+    (SMOKE, "--config.kind=drew"): "config.kind: expected 'draw', got 'drew'",
+    (SMOKE, "--config.data.name="): "config.data.name is empty",
+    (SMOKE, "--config.model.enc_size=1000000000"): "config.model.enc_size: expected <= 1048576",
+    (SMOKE, "--config.model.read_size=500"): "config.model.read_size: expected at most 28, the im",
+    (SMOKE, "--config.model.unroll=99"): "config.model.unroll: expected at most 4, the time steps",
+    (SMOKE, "--config.train.batch_size=100000"): "config.model, config.train.batch_size: an update",
+    (SMOKE, "--distributed"): "--distributed: this is no cluster that JAX knows, and $JAX_COORDI",
+    (
+        "--config={folder}/sixty.py",
+    ): "config.train.batch_size: expected a whole number, got 'sixty'",
+    ("--config={folder}/headless.py", "--init_from=mnist"): "config.train.batch_size: missing",
+}
+LESS_MEMORY = "from draw_jax.system import devices; devices.memory_bytes = lambda: 2**29"
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
-    """Returns {command line: returncode, stdout and stderr} of all mistakes, and of --help."""
+def folder(tmp_path_factory):
+    """A folder of configuration files that hold mistakes."""
     folder = tmp_path_factory.mktemp("configs")
-    (folder / "raises.py").write_text("raise RuntimeError('no such\\nluck')\n")
-    (folder / "value.py").write_text("def get_config():\n    raise ValueError('no')\n")
-    (folder / "syntax.py").write_text("def get_config(:\n")
-    (folder / "empty.py").write_text("")
-    bare = "from ml_collections import ConfigDict\n\ndef get_config():\n    return ConfigDict()\n"
-    (folder / "bare.py").write_text(bare)
+    begin = "from ml_collections import ConfigDict\n\ndef get_config():\n    "
+    texts = {
+        "raises": "raise RuntimeError('no such\\nluck')\n",
+        "value": "def get_config():\n    raise ValueError('no')\n",
+        "syntax": "def get_config(:\n",
+        "empty": "",
+        "bare": begin + "return ConfigDict()\n",
+        "headless": begin + "return ConfigDict({'kind': 'draw', 'seed': 0, 'model': {}})\n",
+        "dict": "def get_config():\n    return {'kind': 'draw'}\n",
+        "opens": "open('no_such_list.txt')\n",
+        "exits": "import sys\nsys.exit(0)\n",
+        "sixty": """
+from draw_jax.configs import smoke
 
-    commands = [*MISTAKES, ("--help",)]
-    filled = [
-        [*(argument.format(folder=folder) for argument in command), f"--workdir={folder / 'run'}"]
-        for command in commands
-    ]
-    command = [sys.executable, "-c", FORKS, json.dumps(filled)]
-    forks = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    names = ("returncode", "stdout", "stderr")
-    found = [SimpleNamespace(**dict(zip(names, o, strict=True))) for o in json.loads(forks.stdout)]
-    assert not (folder / "run").exists()  # nothing was begun
-    return dict(zip(commands, found, strict=True))
+def get_config():
+    config = smoke.get_config()
+    with config.ignore_type():
+        config.train.batch_size = "sixty"
+    return config
+""",
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.py").write_text(text)
+    return folder
 
 
-@pytest.mark.parametrize("command", MISTAKES, ids=" ".join)
-def test_a_mistake_is_one_line_and_exit_code_2(command, outcomes):
-    process = outcomes[command]
-    assert process.returncode == 2 and process.stdout == ""
-    assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1
-    assert MISTAKES[command] in process.stderr
+@pytest.fixture(scope="module")
+def outcomes(folder):
+    """Returns {command line: returncode, stdout and stderr} of all mistakes, and of --help."""
+    commands = [*FLAGS, *FIELDS, ("--help",)]
+    run = f"--workdir={folder / 'run'}"
+    filled = [["train.py", *(a.format(folder=folder) for a in c), run] for c in commands]
+    found = dict(zip(commands, forked(filled, LESS_MEMORY), strict=True))
+    assert not (folder / "run" / "config.json").exists()  # nothing was begun
+    return found
+
+
+@pytest.mark.parametrize("command", FLAGS, ids=" ".join)
+def test_a_mistake_in_flags_or_file_is_one_line_and_exit_code_2(command, outcomes):
+    assert_one_error(outcomes[command], 2, FLAGS[command])
+    assert outcomes[command].stdout == ""
+
+
+@pytest.mark.parametrize("command", FIELDS, ids=" ".join)
+def test_a_mistake_in_a_field_is_one_line_and_exit_code_2(command, outcomes):
+    assert_one_error(outcomes[command], 2, FIELDS[command])
+    assert outcomes[command].stdout.count("\n") == 1
+
+
+def test_a_file_that_opens_a_missing_one_is_not_called_missing(outcomes):
+    told = outcomes[("--config={folder}/opens.py",)].stderr
+    assert "no_such_list.txt" in told and "configurations of draw_jax" not in told
 
 
 def test_help_is_no_mistake(outcomes):
@@ -94,6 +118,22 @@ def test_help_is_no_mistake(outcomes):
         assert text in process.stdout
 
 
+WITHOUT_JAX = """
+import sys
+sys.modules.update(jax=None, numpy=None, flax=None)  # to import one of them is an error
+from draw_jax.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_mistakes_are_told_and_the_first_line_is_there_before_jax_is_imported():
+    assert_one_error(program("-c", WITHOUT_JAX, "train", "--config=smoke", "--nosuch=1"), 2, "nosu")
+    assert_one_error(program("-c", WITHOUT_JAX, "evaluate", "--batch_size=0"), 2, "--batch_size: ")
+    begun = program("-c", WITHOUT_JAX, "train", "--config=smoke")
+    assert begun.stdout == "draw_jax: smoke -> runs/smoke; starting JAX\n"
+    assert "import of jax halted" in begun.stderr
+
+
 class Expected(RuntimeError):
     pass
 
@@ -101,9 +141,9 @@ class Expected(RuntimeError):
 @pytest.fixture
 def process_settings():
     """Gives back what belongs to the process, which `cli.run` takes."""
-    hook = sys.unraisablehook
+    hook, words, wording = sys.unraisablehook, sys.argv, warnings.formatwarning
     yield
-    sys.unraisablehook = hook
+    sys.unraisablehook, sys.argv, warnings.formatwarning = hook, words, wording
     flags.FLAGS.unparse_flags()
 
 
@@ -134,6 +174,15 @@ def test_a_code_is_handed_on_and_a_defect_is_not_hidden():
         cli.run(lambda: json.loads("{"), [__file__], (Expected,))
 
 
+@pytest.mark.usefixtures("process_settings")
+def test_an_interrupt_ends_without_a_traceback(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    assert cli.run(main, ["program"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_which_run_wants_exactly_one(tmp_path):
     assert cli.which_run(str(tmp_path), "") == str(tmp_path)
     assert cli.which_run("", "mnist") == "mnist"
@@ -142,3 +191,73 @@ def test_which_run_wants_exactly_one(tmp_path):
             cli.which_run(*both)
     with pytest.raises(ValueError, match="'nowhere' is no directory"):
         cli.which_run("nowhere", "")
+
+
+@pytest.fixture
+def flag_values():
+    values = flags.FlagValues()
+    flags.DEFINE_string("out", "", "A folder", flag_values=values)
+    flags.DEFINE_bool("colour", True, "Or grey", flag_values=values)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["a.png", "--out=d"], ["--picture=a.png", "--out=d"]),
+        (["--out=d", "a.png"], ["--out=d", "--picture=a.png"]),
+        (["--out", "d", "a.png"], ["--out", "d", "--picture=a.png"]),
+        (["--out", "-d", "a.png"], ["--out", "-d", "--picture=a.png"]),
+        (["--nocolour", "a.png"], ["--nocolour", "--picture=a.png"]),
+        (["--colour", "a.png"], ["--colour", "--picture=a.png"]),
+        (["a.png", "b.png"], ["--picture=a.png", "b.png"]),
+        (["--out", "d"], ["--out", "d"]),
+        ([], []),
+    ],
+)
+def test_the_first_word_needs_no_flag(words, named, flag_values):
+    assert cli.with_first_word(["it", *words], "picture", flag_values) == ["it", *named]
+
+
+def test_what_cannot_be_written_is_told_and_nothing_is_left(tmp_path):
+    file = tmp_path / "a.json"
+    assert cli.check_writable("") and cli.check_writable(str(file))
+    assert not file.exists()
+    file.write_text("kept")
+    assert cli.check_writable(str(file)) and file.read_text() == "kept"
+    assert list(tmp_path.iterdir()) == [file]
+    for bad in (tmp_path, tmp_path / "no" / "a.json", file / "a.json"):
+        with pytest.raises(flags.ValidationError, match="expected a file in a folder that is ther"):
+            cli.check_writable(str(bad))
+    with pytest.raises(flags.ValidationError, match="cannot be written"):
+        cli.check_writable("/proc/a.json")  # not even root can
+
+
+@pytest.mark.parametrize("words", [["--config=mnist"], ["--config", "mnist"], ["-config=mnist"]])
+def test_a_configuration_goes_by_its_name(words):
+    *_, last = cli._with_paths(["train.py", *words])
+    assert last.endswith("configs/mnist.py")
+    assert cli._with_paths(["x", "--config=mine/mnist.py", "mnist"])[1:] == [
+        "--config=mine/mnist.py",
+        "mnist",
+    ]
+
+
+# As from a wheel: the clone's root, and so its folder configs, is not on the path.
+INSTALLED = """
+import os, sys
+from draw_jax.__main__ import main
+sys.path.remove(os.environ["PYTHONPATH"])
+sys.exit(main())
+"""
+
+
+def test_files_of_ones_own_take_ours_by_either_name(tmp_path):
+    """`configs` was the name in version 0.1, where a clone's root was on the path."""
+    for name, package in (("new", "draw_jax.configs"), ("old", "configs")):
+        text = f"from {package} import smoke\n\nget_config = smoke.get_config\n"
+        (tmp_path / f"{name}.py").write_text(text)
+    for name in ("new", "old"):
+        words = ("train", f"--config={name}.py", "--config.model.unroll=9")
+        done = program("-c", INSTALLED, *words, cwd=tmp_path)
+        assert_one_error(done, 2, "config.model.unroll: expected at most 4")

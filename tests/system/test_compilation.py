@@ -2,40 +2,32 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
-from draw_jax.system import compilation
+import pytest
 
-ROOT = Path(__file__).parents[2]
+from draw_jax.system import compilation
+from tests.helpers import FAST_COMPILING, NO_ATTENTION, SMALL, program
+
 KEEP = (
     "import jax\nfrom draw_jax.system import compilation\n"
     "compilation.keep()\nprint(jax.config.jax_compilation_cache_dir)"
 )
 
 
-def python(*arguments, **environment):
-    """Runs Python in a process of its own, to its good end."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        check=False,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | environment,
-    )
+def succeed(name, *flags, **environment):
+    """Runs a program to its good end."""
+    done = program(name, *flags, XLA_FLAGS=FAST_COMPILING, **environment)
     assert done.returncode == 0, done.stderr
     return done
 
 
 def train(tmp_path, name, **environment):
     """Runs a short training into tmp_path/name and returns (the process, its metrics)."""
-    fields = ("train.num_steps=2", "model.enc_size=8", "train.eval_every=2")
-    done = python(
-        *("train.py", "--config=configs/smoke.py", f"--workdir={tmp_path / name}"),
-        *(f"--config.{field}" for field in fields),
+    fields = SMALL | NO_ATTENTION | {"train.num_steps": 2, "train.eval_every": 2}
+    done = succeed(
+        *("train.py", "--config=smoke", f"--workdir={tmp_path / name}"),
+        *(f"--config.{field}={value}" for field, value in fields.items()),
         **environment,
     )
     rows = [
@@ -46,6 +38,7 @@ def train(tmp_path, name, **environment):
     return done, rows
 
 
+@pytest.mark.slow
 def test_later_starts_take_what_the_first_has_compiled_and_compute_the_same(tmp_path):
     def entries():
         files = (tmp_path / "cache" / "draw_jax" / "compiled").rglob("*-cache")
@@ -73,14 +66,14 @@ def test_later_starts_take_what_the_first_has_compiled_and_compute_the_same(tmp_
         ("sample.py", "--kind=samples", "--rows=3", f"--out={tmp_path}"),
     ):
         workdir = f"--workdir={tmp_path / 'first'}"
-        python(*script, workdir, XDG_CACHE_HOME=str(tmp_path / "cache"))
+        succeed(*script, workdir, XDG_CACHE_HOME=str(tmp_path / "cache"))
         before, mended = mended, entries()
         assert mended.keys() > before.keys()
 
 
 def run(code, **environment):
     """Returns what Python, in a process of its own, prints and complains of."""
-    done = python("-c", code, **environment)
+    done = succeed("-c", code, **environment)
     return done.stdout.strip(), done.stderr
 
 
@@ -101,11 +94,39 @@ print(*sorted(file.name for file in folder.iterdir()))
     assert "another matter" in complaints and "persistent" not in complaints
 
 
+PROGRAM = KEEP + "\nprint(jax.jit(lambda x: x + 1)(1), jax.jit(lambda x: x * 2)(1))"
+
+
+def test_a_second_start_writes_nothing_anew_and_mends_what_is_damaged(tmp_path):
+    def entries():
+        found = tmp_path.rglob("*-cache")
+        return {file: (file.stat().st_size, file.stat().st_mtime_ns) for file in found}
+
+    printed = run(PROGRAM, XDG_CACHE_HOME=str(tmp_path))
+    assert printed[1] == ""
+    first = entries()
+    assert len(first) >= 1  # however small
+    assert run(PROGRAM, XDG_CACHE_HOME=str(tmp_path)) == printed and entries() == first
+    for file, (size, _) in first.items():  # as a kill or a full disk leaves them
+        os.truncate(file, size // 2)
+    # The first start after the damage drops what it cannot read, and may write it only then.
+    for _ in range(2):
+        assert run(PROGRAM, XDG_CACHE_HOME=str(tmp_path)) == printed
+    mended = entries()
+    assert mended.keys() == first.keys()
+    assert all(mended[file][0] > 0.9 * size for file, (size, _) in first.items())
+
+
+def test_a_place_that_cannot_be_written_or_is_no_place_keeps_nothing():
+    for place in (os.devnull, f"{os.devnull}/below"):
+        assert run(KEEP, XDG_CACHE_HOME=place) == ("None", "")
+
+
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_costs_only_the_quick_start(tmp_path):
     done, rows = train(tmp_path, "run", XDG_CACHE_HOME=os.devnull)
     assert len(rows) == 2
     assert "persistent" not in done.stderr
-    assert run(KEEP, XDG_CACHE_HOME=os.devnull) == ("None", "")
 
 
 def test_a_folder_is_for_one_kind_of_processor(monkeypatch):

@@ -1,0 +1,86 @@
+"""Who may write into a run directory, and what its config.json may hold."""
+
+import errno
+import fcntl
+import json
+
+import pytest
+
+from draw_jax.runs import directory
+from draw_jax.runs.leaves import CheckpointError
+from tests.helpers import small_config
+
+
+def claim(run):
+    with directory.claim(run):
+        pass
+
+
+def test_one_process_at_a_time_holds_a_directory(tmp_path):
+    run = tmp_path / "new" / "run"
+    refused = pytest.raises(directory.RunConflictError, match="in use by another process")
+    with directory.claim(run), refused:
+        claim(run)
+    claim(run)  # given back
+
+
+def test_a_directory_of_something_else_is_refused_and_left_as_it_was(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    (tmp_path / "slurm-1.out").write_text("x")
+    with pytest.raises(directory.RunConflictError, match=r"files \(thesis.tex\); give another"):
+        claim(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["slurm-1.out", "thesis.tex"]
+    directory.write_config(tmp_path, small_config())  # a run's own directory may hold notes
+    claim(tmp_path)
+
+
+def test_a_jobs_own_output_is_welcome(tmp_path):
+    for name in ("slurm-1.out", "train.log", ".nfs01", "checkpoints", "metrics.jsonl"):
+        (tmp_path / name).touch()
+    claim(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"), [("file", "it is a file"), ("file/run", "Not a directory")]
+)
+def test_a_place_that_cannot_be_written_is_named(tmp_path, name, cause):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=rf"{name} \({cause}\); give another --workdir"):
+        claim(tmp_path / name)
+
+
+def test_a_file_system_without_locks_is_no_conflict(tmp_path, monkeypatch):
+    def no_locks(*arguments):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    claim(tmp_path / "run")
+
+
+def test_a_configuration_comes_back_locked_and_whole(tmp_path):
+    config = small_config()
+    directory.write_config(tmp_path, config)
+    found = directory.read_config(tmp_path)
+    assert json.loads(found.to_json()) == json.loads(config.to_json()) and found.is_locked
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "cannot be read"),
+        ('{"seed": 0', "cannot be read"),
+        ("\udc80", "cannot be read"),
+        ("[]", "is no configuration: expected seed, kind and the groups data, model, train"),
+        ('{"seed": 0, "kind": "draw"}', "is no configuration"),
+        ('{"seed": 0, "kind": "draw", "data": {}, "model": 5, "train": {}}', "is no configuration"),
+    ],
+)
+def test_a_damaged_configuration_is_named(tmp_path, text, told):
+    (tmp_path / "config.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(CheckpointError, match=f"config.json {told}"):
+        directory.read_config(tmp_path)
+
+
+def test_a_directory_without_configuration_is_no_run(tmp_path):
+    with pytest.raises(CheckpointError, match="is no run directory: it has no config.json"):
+        directory.read_config(tmp_path)

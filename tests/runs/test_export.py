@@ -1,0 +1,85 @@
+"""Weights that ship: written from a run, read by name or by folder, damage told."""
+
+import jax
+import numpy as np
+import pytest
+
+from draw_jax.model import build
+from draw_jax.runs import checkpoint, export
+from draw_jax.runs.leaves import CheckpointError
+from tests.helpers import NO_ATTENTION, flip, small_config
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """Returns (config, params) of weights that are shipped as `tiny`, in tmp_path/tiny."""
+    config = small_config(**NO_ATTENTION | {"data.data_dir": "/mine", "data.manual_dir": "/mine"})
+    model = build.build(config)
+    params = jax.jit(lambda key: build.initial_variables(model, key))(jax.random.key(0))["params"]
+    export.write(config, params, tmp_path / "tiny", "float32", "# tiny: for a test\n")
+    monkeypatch.setattr(export, "FOLDER", tmp_path)
+    return config, params
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_what_was_written_is_loaded_by_name_and_by_folder(shipped, tmp_path, by_name):
+    where = "tiny" if by_name else tmp_path / "tiny"
+    config, model, variables = checkpoint.load(where)
+    assert config.data.data_dir == config.data.manual_dir == ""  # folders of one machine
+    assert config.model.latent_size == 2 and model.latent_size == 2
+    assert len(jax.tree.leaves(variables)) > 10
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], shipped[1])
+    with pytest.raises(ValueError, match="--checkpoint: .* one set of weights, no checkpoint 5"):
+        checkpoint.load(where, 5)
+
+
+def test_names_are_of_folders_with_a_configuration_only(shipped, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert export.names() == ["tiny"]
+    assert export.is_name("tiny") and not export.is_name("empty")
+    assert not export.is_name(str(tmp_path / "tiny"))
+    assert export.card("tiny") == "# tiny: for a test\n"
+
+
+def test_half_the_precision_is_close_and_too_large_a_weight_is_refused(shipped, tmp_path):
+    config, params = shipped
+    export.write(config, params, tmp_path / "half", "float16", "")
+    sizes = [(tmp_path / name / "weights.npz").stat().st_size for name in ("half", "tiny")]
+    assert sizes[0] < 0.7 * sizes[1]
+    half = checkpoint.load("half")[2]["params"]
+    # 11 bits of the fraction, rounded; the smallest are below float16's normal range.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 2**-11, 1e-7), half, params)
+    with pytest.raises(ValueError, match="--dtype: .* holds values beyond float16; take float32"):
+        export.write(config, {"w": np.array([1e6])}, tmp_path / "large", "float16", "")
+    assert not (tmp_path / "large").exists()
+
+
+@pytest.mark.parametrize("damage", ["empty", "a tenth", "half", "flipped", "an array", "gone"])
+def test_damaged_weights_are_one_error_that_names_the_file(shipped, tmp_path, damage):
+    file = tmp_path / "tiny" / "weights.npz"
+    whole = file.read_bytes()
+    if damage == "flipped":
+        flip(file)
+    elif damage == "an array":
+        with file.open("wb") as opened:
+            np.save(opened, np.zeros(3))
+    elif damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(whole[: {"empty": 0, "a tenth": len(whole) // 10}.get(damage, -999)])
+    with pytest.raises(
+        CheckpointError, match="tiny/weights.npz is damaged .*; install draw_jax ag"
+    ):
+        checkpoint.load("tiny")
+
+
+def test_a_damaged_configuration_says_what_to_do(shipped, tmp_path):
+    (tmp_path / "tiny" / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read: .*; install draw_jax again"):
+        checkpoint.load("tiny")
+
+
+def test_a_card_to_fill_in_tells_what_the_configuration_does(shipped):
+    card = export.card_to_fill_in("tiny", shipped[0])
+    assert card.startswith("# tiny: draw on digits (none binarisation)\n")
+    assert "40 updates of 32 images" in card
