@@ -1,4 +1,4 @@
-"""Configuration -> splits -> batches: the only room that knows data sets."""
+"""Configuration -> splits -> batches: the only module that knows all data sets."""
 
 import dataclasses
 import functools
