@@ -61,7 +61,9 @@ def read(name: str) -> tuple[ConfigDict, Leaves]:
         config = directory.parse_config((folder / "config.json").read_bytes(), str(folder))
         return config, read_leaves(folder)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; install draw_jax again") from error
+        raise CheckpointError(
+            f"the shipped weights {name!r} are damaged ({error}); install draw_jax again"
+        ) from error
 
 
 def read_leaves(folder: Traversable) -> Leaves:
