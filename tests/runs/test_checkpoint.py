@@ -9,7 +9,7 @@ import pytest
 
 import draw_jax
 from draw_jax.model import build
-from draw_jax.runs import checkpoint, directory
+from draw_jax.runs import checkpoint, directory, export
 from tests.helpers import small_config
 
 SIZES = {"model.enc_size": 7, "model.dec_size": 6, "model.latent_size": 3}
@@ -268,12 +268,17 @@ def test_read_config_of_no_run(tmp_path):
         directory.read_config(tmp_path)
 
 
+def exported(run, target, dtype):
+    config, _, variables = checkpoint.load(run)
+    export.write(config, variables["params"], target, dtype, "# mine\n")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_exported_weights_load_by_name(run, tmp_path, monkeypatch, dtype):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(checkpoint.resources, "files", lambda package: tmp_path)
-    checkpoint.export(run, tmp_path / "pretrained" / "mine", dtype)
-    assert checkpoint.shipped_names() == ["mine"]
+    monkeypatch.setattr(export, "FOLDER", tmp_path / "pretrained")
+    exported(run, tmp_path / "pretrained" / "mine", dtype)
+    assert export.names() == ["mine"]
     config, model, variables = checkpoint.load("mine")
     assert config.to_dict() == checkpoint.load(run)[0].to_dict() and config.is_locked
     expected = jax.tree.map(lambda x: x.astype(dtype).astype("float32"), trees(2)["average"])
@@ -282,10 +287,10 @@ def test_exported_weights_load_by_name(run, tmp_path, monkeypatch, dtype):
     assert np.isfinite(model.apply(variables, x, np.zeros((2, 1, 3), np.float32)).nll).all()
 
 
-def test_float16_takes_half_the_room(run, tmp_path):
+def test_float16_takes_half_the_bytes(run, tmp_path):
     sizes = []
     for dtype in ("float32", "float16"):
-        checkpoint.export(run, tmp_path / dtype, dtype)
+        exported(run, tmp_path / dtype, dtype)
         with np.load(tmp_path / dtype / "weights.npz") as arrays:
             assert {arrays[name].dtype for name in arrays.files} == {np.dtype(dtype)}
         sizes.append((tmp_path / dtype / "weights.npz").stat().st_size)
