@@ -22,6 +22,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measuring, train_step
+from draw_jax.data.interface import Batch
 from draw_jax.model import build
 from draw_jax.system import cli
 from draw_jax.training.step import initial_state
@@ -61,8 +62,9 @@ def compile_step(config: ConfigDict) -> Any:
     model, init = build.build(config), build.keys(config.seed).init
     update = train_step.jitted(config)
     state = jax.eval_shape(lambda key: initial_state(model, key, config.train), init)
-    images = jax.ShapeDtypeStruct((config.train.batch_size, *model.image_shape), jnp.uint8)
-    return measuring.compiled(update, state, 0, images)[0]
+    shape = (config.train.batch_size, *model.image_shape)
+    images: Any = jax.ShapeDtypeStruct(shape, jnp.uint8)
+    return measuring.compiled(update, state, 0, Batch(images, None))[0]
 
 
 def needs(executable: Any) -> dict[str, int]:

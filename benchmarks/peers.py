@@ -145,7 +145,7 @@ def prepare(
     torch.set_num_threads(cores())
     model = build.build(config)
     update, state, on_device = train_step.make_step(config)
-    params, images = jax.device_get((state.params, on_device))
+    params, images = jax.device_get((state.params, on_device.images))
 
     noise = np.random.default_rng(config.seed).standard_normal(
         (model.time_steps, len(images), model.latent_size), np.float32

@@ -16,6 +16,7 @@ def runs(tmp_path_factory):
     return run_measurements(commands, tmp_path_factory.mktemp("memory"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["short", "long"])
 def test_the_command_prints_a_table_and_writes_positive_figures(name, runs):
     check_measured(runs[name])
@@ -28,11 +29,11 @@ def test_memory_is_the_states_and_grows_with_the_steps(runs, modules):
     config = smoke.get_config()
     config.model.enc_size = config.model.dec_size = 8
     config.model.read_size = config.model.write_size = 0
-    _, state, images = modules.train_step.make_step(config)
+    _, state, batch = modules.train_step.make_step(config)
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     for row in (short, long):
         assert row["alias_bytes"] == state_bytes  # all of the state is donated
-        assert row["argument_bytes"] >= state_bytes + 4 * images[0].nbytes
+        assert row["argument_bytes"] >= state_bytes + 4 * batch.images[0].nbytes
         assert row["peak_bytes"] == (
             row["argument_bytes"] + row["output_bytes"] + row["temp_bytes"] - row["alias_bytes"]
         )

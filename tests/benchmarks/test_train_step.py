@@ -12,6 +12,7 @@ from configs import mnist, smoke
 from tests.benchmarks.commands import TINY, check_measured, run_measurements
 
 
+@pytest.mark.slow
 def test_the_command_writes_figures_that_agree(tmp_path):
     run = run_measurements({"train_step": ("benchmarks.train_step", *TINY)}, tmp_path)["train_step"]
     check_measured(run)

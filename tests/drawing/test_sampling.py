@@ -71,6 +71,7 @@ def test_generate_depends_on_the_key_and_nothing_else(model, variables):
     assert np.abs(first.canvases - other.canvases).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_batches_change_nothing(model, variables, batch_size):
     key = jax.random.key(9)

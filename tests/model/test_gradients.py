@@ -164,6 +164,7 @@ def test_the_hessian_of_the_loss_is_differences_of_its_gradient(tiny):
         np.testing.assert_allclose(ours, products[0], atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_forward_mode_is_refused_in_one_line_that_names_reverse_mode(tiny):
     loss, vector = tiny_loss(tiny)
     square = np.ones((3, 3), np.float32)

@@ -361,7 +361,7 @@ def test_products_round_their_operands_and_nothing_else(dtype):
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("leading", [(), pytest.param((2, 3), marks=pytest.mark.slow)])
 def test_the_lstm_and_its_gradient_are_the_plain_ones(leading):
     gates, cell = 2 * normal(0, *leading, 20), normal(1, *leading, 5)
     weights = (normal(2, *leading, 5), normal(3, *leading, 5))
@@ -581,7 +581,7 @@ def test_build_makes_the_model_of_a_configuration():
         build.build(ConfigDict({"kind": "draw", "model": without}))
 
 
-@pytest.mark.parametrize("unroll", [2, 5])  # T is 3: with a rest, and longer than the loop
+@pytest.mark.parametrize("unroll", [2, pytest.param(5, marks=pytest.mark.slow)])  # T is 3
 def test_unrolling_the_loop_changes_no_result(tiny, unroll):
     model, variables = tiny()
     x, eps = make_inputs(model)

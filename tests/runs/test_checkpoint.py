@@ -240,8 +240,8 @@ def test_weights_that_do_not_fit_the_configuration_are_named(run):
 
 
 def test_what_is_not_there_is_said(run, tmp_path, monkeypatch):
-    (tmp_path / "pretrained" / "mine").mkdir(parents=True)
-    monkeypatch.setattr(checkpoint.resources, "files", lambda package: tmp_path)
+    exported(run, tmp_path / "pretrained" / "mine", "float32")
+    monkeypatch.setattr(export, "FOLDER", tmp_path / "pretrained")
     for name, told in {
         "nobody": "'nobody' is no directory .* or one of: mine",
         str(tmp_path): "is a directory without config.json",

@@ -27,6 +27,7 @@ def test_shipped_weights_draw_and_name_no_folder_of_their_makers_machine(name):
     assert 0.02 < means.mean() < 0.6
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_the_loss_and_the_gradient_of_trained_weights():
     _, model, variables = checkpoint.load("mnist")
     draw_key, eps_key = jax.random.split(jax.random.key(0))

@@ -32,7 +32,14 @@ def remove_item(step):
     shutil.rmtree(step / "average")
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_params, remove_item])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_params,
+        pytest.param(truncate, marks=pytest.mark.slow),
+        pytest.param(remove_item, marks=pytest.mark.slow),
+    ],
+)
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(damage, copy, whole, capsys):
     damage(copy / "checkpoints" / "24")
     assert loop.train(small(), copy) == loop.FINISHED
@@ -52,6 +59,7 @@ def test_when_every_checkpoint_is_damaged_nothing_starts_anew(copy):
         assert (copy / "metrics.jsonl").read_text() == lines
 
 
+@pytest.mark.slow
 def test_the_litter_of_a_kill_is_no_obstacle(copy, whole):
     checkpoints = copy / "checkpoints"
     (checkpoints / "24").rename(checkpoints / "24.orbax-checkpoint-tmp")

@@ -54,7 +54,9 @@ def test_a_finished_run_ends_at_once_and_changes_nothing(copy, whole):
     [
         (f"line 8 train {signal.SIGTERM:d}", signal.SIGTERM, 8),  # a validation is due
         # What is on disk by then, no one knows; 16 has a line, but is not.
-        (f"line 16 validation {signal.SIGKILL:d}", signal.SIGKILL, None),
+        pytest.param(
+            f"line 16 validation {signal.SIGKILL:d}", signal.SIGKILL, None, marks=pytest.mark.slow
+        ),
         (f"save 12 {signal.SIGKILL:d}", signal.SIGKILL, None),
     ],
 )
@@ -108,7 +110,7 @@ def test_a_second_ctrl_c_quits_at_once_and_a_running_run_is_not_shared(tmp_path)
     process.communicate()
 
 
-@pytest.mark.parametrize("step", [8, 24])  # 24 is the last one
+@pytest.mark.parametrize("step", [8, pytest.param(24, marks=pytest.mark.slow)])  # 24: the last
 def test_a_signal_in_the_middle_of_a_validation(step, whole, tmp_path, monkeypatch):
     evaluate = passes.evaluate
     began = []
