@@ -19,6 +19,16 @@ settings.register_profile("draw_jax", deadline=None)
 settings.load_profile("draw_jax")
 
 
+# Files that take longest, begun first, so that no worker is left alone with one at the end.
+_LONGEST = ("test_resume", "test_scripts", "test_devices", "test_damage", "test_model")
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest files first; the order within a file stays."""
+    rank = {name: k for k, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def caches(tmp_path_factory):
     """Keeps decoded images and compiled programs of these tests to themselves, for all workers."""

@@ -266,7 +266,7 @@ def test_damaged_shipped_weights_are_one_line(place):
     "fields",
     [
         ("model.canvas_bias=inf",),
-        ("train.learning_rate=1e30", "train.warmup_steps=0"),
+        pytest.param(("train.learning_rate=1e30", "train.warmup_steps=0"), marks=pytest.mark.slow),
     ],
 )
 def test_a_divergence_at_once_offers_nothing_that_is_not_there(place, fields):

@@ -116,6 +116,7 @@ def python(code, x64=True, **fields):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_training_gives_the_same_numbers_with_x64_as_without():
     types, *numbers = json.loads(python(TRAIN, x64=True))
     expected_types, *expected = json.loads(python(TRAIN, x64=False))

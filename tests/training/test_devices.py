@@ -40,6 +40,7 @@ def assert_close_rows(ours, theirs):
             assert row[name] == pytest.approx(other[name], rel=1e-4), (row["step"], name)
 
 
+@pytest.mark.slow
 def test_eight_devices_continue_what_one_began_and_back(single, tmp_path):
     assert jax.device_count() == 1
     fields = NO_ATTENTION | {"train.num_steps": 8}
