@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 from draw_jax.model.draw import Draw
+from tests.helpers import TINY
 
 # A silent broadcast between arrays of different rank is a mistake, here as in the package.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -55,16 +56,7 @@ def tiny():
     """
 
     def make(initialised=False, noise=0.3, **fields):
-        defaults = {
-            "image_shape": (7, 5, 1),
-            "time_steps": 3,
-            "enc_size": 6,
-            "dec_size": 5,
-            "latent_size": 4,
-            "read_size": 2,
-            "write_size": 3,
-        }
-        model = Draw(**(defaults | fields))
+        model = Draw(**(TINY | fields))
         x = np.zeros((1, *model.image_shape), np.float32)
         eps = np.zeros((1, 1, model.latent_size), np.float32)
         if initialised:

@@ -16,6 +16,16 @@ SMALL = {
     "model.dec_size": 8,
     "model.latent_size": 2,
 }
+# Fields of a Draw whose sizes all differ.
+TINY = {
+    "image_shape": (7, 5, 1),
+    "time_steps": 3,
+    "enc_size": 6,
+    "dec_size": 5,
+    "latent_size": 4,
+    "read_size": 2,
+    "write_size": 3,
+}
 NO_ATTENTION = {"model.read_size": 0, "model.write_size": 0}  # compiles in half the time
 
 # Slow code, but compiled many times faster.

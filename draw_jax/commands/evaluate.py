@@ -10,20 +10,11 @@ from pathlib import Path
 
 from absl import flags
 
+from draw_jax.commands import model_flags
 from draw_jax.system import cli
 
 FLAGS = flags.FlagValues()
-_WORKDIR = flags.DEFINE_string("workdir", "", "A run directory that train made", flag_values=FLAGS)
-_PRETRAINED = flags.DEFINE_string(
-    "pretrained", "", "Or the name of shipped weights", flag_values=FLAGS
-)
-_CHECKPOINT = flags.DEFINE_integer(
-    "checkpoint",
-    None,
-    "Which checkpoint, by its step; default: best on validation",
-    flag_values=FLAGS,
-)
-flags.DEFINE_alias("step", "checkpoint", flag_values=FLAGS)
+_MODEL = model_flags.define_model(FLAGS, pretrained="Or the name of shipped weights")
 _SPLIT = flags.DEFINE_string("split", "test", "train, validation or test", flag_values=FLAGS)
 _SAMPLES = flags.DEFINE_integer(
     "importance_samples", 0, "K of the importance-weighted bound", flag_values=FLAGS
@@ -34,12 +25,7 @@ _BATCH = flags.DEFINE_integer(
 _SEED = flags.DEFINE_integer(
     "seed", None, "Of the noise; default: the run's own", flag_values=FLAGS
 )
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "Where the data lies, if not as in the run", flag_values=FLAGS
-)
-_MANUAL_DIR = flags.DEFINE_string(
-    "manual_dir", "", "Original files of the data, in place of a download", flag_values=FLAGS
-)
+_DATA = model_flags.define_data(FLAGS)
 _JSON = flags.DEFINE_string("json", "", "A file for the result, also printed", flag_values=FLAGS)
 flags.register_validator("json", cli.check_writable, flag_values=FLAGS)
 
@@ -51,21 +37,17 @@ def main() -> int:
             raise ValueError(f"--{name}: expected {least} to 1,000,000, got {value.value}")
     if _SEED.value is not None:
         cli.check_seed("--seed", _SEED.value)
-    run = cli.which_run(_WORKDIR.value, _PRETRAINED.value)
+    run = _MODEL.run()
 
     from tqdm import tqdm
 
     from draw_jax.data import splits
     from draw_jax.evaluation import passes
     from draw_jax.model import build
-    from draw_jax.runs import checkpoint
     from draw_jax.system import compilation, files
 
     compilation.keep()
-    config, model, variables = checkpoint.load(run, _CHECKPOINT.value)
-    with config.unlocked():
-        config.data.data_dir = _DATA_DIR.value or config.data.data_dir
-        config.data.manual_dir = _MANUAL_DIR.value or config.data.manual_dir
+    config, model, variables = model_flags.load(run, _MODEL, _DATA)
     split = splits.load(config.data, _SPLIT.value, config.model.image_shape, flags="--")
     splits.check_shape(split, model.image_shape)
     seed = config.seed if _SEED.value is None else _SEED.value

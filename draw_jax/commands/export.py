@@ -9,16 +9,11 @@ from pathlib import Path
 
 from absl import flags
 
+from draw_jax.commands import model_flags
 from draw_jax.system import cli
 
 FLAGS = flags.FlagValues()
-_WORKDIR = flags.DEFINE_string("workdir", "", "A run directory that train made", flag_values=FLAGS)
-_CHECKPOINT = flags.DEFINE_integer(
-    "checkpoint",
-    None,
-    "Which checkpoint, by its step; default: best on validation",
-    flag_values=FLAGS,
-)
+_MODEL = model_flags.define_model(FLAGS)
 _OUT = flags.DEFINE_string("out", "", "The folder to make", flag_values=FLAGS)
 _DTYPE = flags.DEFINE_enum(
     "dtype", "float32", ["float32", "float16"], "Of the file; float16 halves it", flag_values=FLAGS
@@ -33,11 +28,11 @@ def main() -> int:
     if not _OUT.value:
         raise ValueError("where to? Such as --out=draw_jax/pretrained/mnist")
     card = Path(_CARD.value).read_text() if _CARD.value else ""
-    run = cli.which_run(_WORKDIR.value, "")
+    run = _MODEL.run()
 
     from draw_jax.runs import checkpoint, export
 
-    config, _, variables = checkpoint.load(run, _CHECKPOINT.value)
+    config, _, variables = checkpoint.load(run, _MODEL.checkpoint.value)
     out = Path(_OUT.value)
     if not card and (out / "card.md").is_file():
         card = (out / "card.md").read_text()

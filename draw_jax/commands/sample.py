@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from draw_jax.commands import model_flags
 from draw_jax.system import cli
+from draw_jax.system.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,17 +24,9 @@ NEED_DATA = ("reconstruct", "nearest")
 MAX_IMAGES = 10_000
 
 FLAGS = flags.FlagValues()
-_WORKDIR = flags.DEFINE_string("workdir", "", "A run directory that train made", flag_values=FLAGS)
-_PRETRAINED = flags.DEFINE_string(
-    "pretrained", "", "Or the name of shipped weights; default: mnist", flag_values=FLAGS
+_MODEL = model_flags.define_model(
+    FLAGS, pretrained="Or the name of shipped weights; default: mnist"
 )
-_CHECKPOINT = flags.DEFINE_integer(
-    "checkpoint",
-    None,
-    "Which checkpoint, by its step; default: best on validation",
-    flag_values=FLAGS,
-)
-flags.DEFINE_alias("step", "checkpoint", flag_values=FLAGS)
 _OUT = flags.DEFINE_string(
     "out", "samples", "The folder for pictures and arrays, made if missing", flag_values=FLAGS
 )
@@ -58,12 +52,7 @@ _TIME_STEP = flags.DEFINE_integer(
     "time_step", 1, "fix_step: the time step whose z is shared", flag_values=FLAGS
 )
 flags.DEFINE_alias("fixed_step", "time_step", flag_values=FLAGS)
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "Where the data lies, if not as in the run", flag_values=FLAGS
-)
-_MANUAL_DIR = flags.DEFINE_string(
-    "manual_dir", "", "Original files of the data, in place of a download", flag_values=FLAGS
-)
+_DATA = model_flags.define_data(FLAGS)
 
 
 def main() -> int:
@@ -76,14 +65,10 @@ def main() -> int:
 
     from draw_jax.data.interface import DataNotFound
     from draw_jax.drawing import kinds, own_picture
-    from draw_jax.runs import checkpoint
     from draw_jax.system import compilation
 
     compilation.keep()
-    config, model, variables = checkpoint.load(run, _CHECKPOINT.value)
-    with config.unlocked():
-        config.data.data_dir = _DATA_DIR.value or config.data.data_dir
-        config.data.manual_dir = _MANUAL_DIR.value or config.data.manual_dir
+    config, model, variables = model_flags.load(run, _MODEL, _DATA)
     job = kinds.Job(
         model,
         variables,
@@ -100,7 +85,7 @@ def main() -> int:
     try:
         job.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise cli.UserError(
+        raise UserError(
             f"--out={job.out}: that folder cannot be made ({error.strerror}); name another"
         ) from None
     if _IMAGE.value:
@@ -145,8 +130,8 @@ def _check_sizes() -> None:
 
 
 def _run() -> str:
-    if _WORKDIR.value or _PRETRAINED.value:
-        return cli.which_run(_WORKDIR.value, _PRETRAINED.value)
+    if _MODEL.given():
+        return _MODEL.run()
     print("drawing with the shipped weights `mnist`; --workdir=DIR draws with a run of your own")
     return "mnist"
 

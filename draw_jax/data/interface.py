@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from draw_jax.system.cli import UserError
+from draw_jax.system.errors import UserError
 
 # What an error without data offers last.
 NO_FILES = "python train.py --config=configs/digits.py, a model of small digits that need no files"

@@ -11,7 +11,7 @@ from PIL import Image
 from draw_jax.data import image_folder
 from draw_jax.drawing.figures import filters as plots
 from draw_jax.model import attention
-from draw_jax.system.cli import UserError
+from draw_jax.system.errors import UserError
 
 _SHARE = 0.9  # of the picture's shorter side: what the widest window covers
 _LEAST_SIGMA = 0.5  # pixels; sharper filters than the pixels themselves show one pixel or another

@@ -14,10 +14,9 @@ from jax.experimental import multihost_utils
 
 from draw_jax.data.interface import Split
 from draw_jax.evaluation import importance
+from draw_jax.evaluation.importance import Prepare
 from draw_jax.model.task import Task, Terms, Variables
 from draw_jax.system import devices
-
-Prepare = Callable[[jax.Array, jax.Array], jax.Array]  # (uint8 [H, W, C], key) -> [H, W, C]
 
 
 class Interrupted(Exception):

@@ -161,11 +161,7 @@ def load(
         config = directory.read_config(path)
         leaves = _load_run(path, step)
     elif export.is_name(run):
-        if step is not None:
-            raise ValueError(
-                f"--checkpoint: the shipped weights {str(run)!r} hold one set of weights, "
-                f"no checkpoint {step}"
-            )
+        _refuse_step(f"the shipped {str(run)!r}", step)
         config, leaves = export.read(str(run))
     else:
         found = "a directory without config.json" if path.is_dir() else "no directory"
@@ -180,18 +176,17 @@ def load(
 
 
 def _load_run(run: Path, step: int | None) -> Leaves:
-    directory = run / "checkpoints"
-    if not directory.is_dir() and (run / "weights.npz").is_file():  # as `draw-jax export` makes it
-        if step is not None:
-            raise ValueError(f"--checkpoint: {run} holds one set of weights, no checkpoint {step}")
+    stored = run / "checkpoints"
+    if not stored.is_dir() and (run / "weights.npz").is_file():  # as `draw-jax export` makes it
+        _refuse_step(str(run), step)
         return export.read_leaves(run)
-    if not directory.is_dir():
+    if not stored.is_dir():
         raise CheckpointError(f"{run} holds no checkpoint yet")
-    _check_losses(directory)
+    _check_losses(stored)
     verbosity = absl_logging.get_verbosity()
     absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax warns of every read-only opening
     manager = ocp.CheckpointManager(
-        directory.resolve(),
+        stored.resolve(),
         options=ocp.CheckpointManagerOptions(read_only=True, best_fn=_loss, best_mode="min"),
     )
     absl_logging.set_verbosity(verbosity)
@@ -210,6 +205,12 @@ def _load_run(run: Path, step: int | None) -> Leaves:
             except CheckpointError as error:
                 warnings.warn(f"{error}; taking the next best", stacklevel=3)
     raise CheckpointError(f"{run} holds no checkpoint that can be read (of {len(steps)})")
+
+
+def _refuse_step(weights: str, step: int | None) -> None:
+    """Raises ValueError if a checkpoint is asked of exported weights, which have none."""
+    if step is not None:
+        raise ValueError(f"--checkpoint: {weights} holds one set of weights, no checkpoint {step}")
 
 
 def _restore_weights(manager: ocp.CheckpointManager, step: int) -> Leaves:

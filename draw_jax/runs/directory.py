@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from draw_jax.runs import legacy
 from draw_jax.runs.leaves import CheckpointError
 from draw_jax.system import files
-from draw_jax.system.cli import UserError
+from draw_jax.system.errors import UserError
 
 # What a run writes; also what a job's own output may be called.
 _OURS = {"config.json", "metrics.jsonl", "checkpoints", "samples", "tensorboard", "damaged"}

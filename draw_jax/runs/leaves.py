@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from draw_jax.system.cli import UserError
+from draw_jax.system.errors import UserError
 
 Leaves = dict[str, np.ndarray]  # a tree as {"path.to.leaf": array}
 

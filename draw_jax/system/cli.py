@@ -15,14 +15,11 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from draw_jax import __version__, configs
+from draw_jax.system.errors import UserError
 
 ERROR, BAD_FLAGS, INTERRUPTED = 1, 2, 130
 MAX_SEED = 2**32 - 1  # JAX's keys drop the bits above
 _HELP = {"-h", "--h", "-help", "--help", "--helpshort", "--helpfull"}
-
-
-class UserError(RuntimeError):
-    """What went wrong, in words for the user; the program tells it and ends with exit code 1."""
 
 
 def run(
@@ -43,7 +40,8 @@ def run(
     Returns:
         main's code, 2 for bad flags or configuration, 1 for an expected error.
     """
-    argv = _with_paths(argv)
+    argv = _with_path(argv)
+    *_, file = _find_config(argv)
     sys.argv = list(argv)  # where ml_collections looks for a configuration's fields
     # What these would print comes up as an exception, too.
     absl_logging.set_verbosity(absl_logging.FATAL)
@@ -68,11 +66,10 @@ def run(
             _check_is_config(config)
     except SystemExit as error:
         ended = ValueError(f"it ends the program (sys.exit({error.code}))")
-        return _say(ended, BAD_FLAGS, f"--config={_config_file(argv)}: ")
+        return _say(ended, BAD_FLAGS, f"--config={file}: ")
     except flags.Error as error:
         return _say(error, BAD_FLAGS)
     except Exception as error:  # noqa: BLE001  (a configuration file may raise anything)
-        file = _config_file(argv)
         cause = _cause(error)
         if file and not Path(file).exists():
             known = ", ".join(configs.names())
@@ -159,40 +156,39 @@ def _check_is_config(config: Any) -> None:
         raise ValueError("no field `kind`: start from a copy of one of configs/")
 
 
-def _with_paths(argv: Sequence[str]) -> list[str]:
+def _find_config(argv: Sequence[str]) -> tuple[int, str, str]:
+    """Returns where --config gives its value: which word, what stands before it there, the value.
+
+    The value is "" where there is none.
+    """
+    for k, word in enumerate(argv[1:], start=1):
+        flag, equals, value = word.partition("=")
+        if flag in ("--config", "-config"):
+            if equals:
+                return k, f"{flag}=", value
+            return (k + 1, "", argv[k + 1]) if k + 1 < len(argv) else (k, flag, "")
+    return 0, "", ""
+
+
+def _with_path(argv: Sequence[str]) -> list[str]:
     """Returns the command line with a configuration's bare name, --config=mnist, as its file."""
+    place, before, name = _find_config(argv)
     result = list(argv)
-    for k, word in enumerate(result):
-        flag, equals, name = word.partition("=")
-        if flag not in ("--config", "-config"):
-            continue
-        if not equals and k + 1 < len(result):
-            k, flag, name = k + 1, "", result[k + 1]
-        if name in configs.names():
-            result[k] = (
-                f"{flag}={configs.FOLDER / name}.py" if flag else f"{configs.FOLDER / name}.py"
-            )
+    if name in configs.names():
+        result[place] = f"{before}{configs.FOLDER / name}.py"
     return result
 
 
 def _help(main: Callable[[], int], program: str, flag_values: flags.FlagValues) -> str:
     """Returns what --help prints: the module's docstring and its flags with their defaults."""
-    module = sys.modules[main.__module__]
-    name = program if main.__module__ == "__main__" else main.__module__
-    lines = [(module.__doc__ or "").strip(), "", "Flags:"]
-    for flag in flag_values.get_key_flags_for_module(name):
+    lines = [(sys.modules[main.__module__].__doc__ or "").strip(), "", "Flags:"]
+    shown = [flag_values[name] for name in flag_values]
+    if flag_values is flags.FLAGS:  # which has those of every library besides
+        shown = flag_values.get_key_flags_for_module(program)
+    for flag in shown:
         default = "" if flag.default in (None, "") else f" (default: {flag.default_as_str})"
         lines.append(f"  --{flag.name}: {flag.help}{default}")
     return "\n".join([*lines, "  --version: print the version", "  --help, -h: print this"])
-
-
-def _config_file(argv: Sequence[str]) -> str:
-    """Returns what --config gives, "" where it is missing."""
-    for word, following in zip(argv[1:], [*argv[2:], ""], strict=True):
-        flag, equals, value = word.partition("=")
-        if flag in ("--config", "-config"):
-            return value if equals else following
-    return ""
 
 
 def _cause(error: Exception) -> Exception:

@@ -1,13 +1,17 @@
 """What all pictures share: rectangles, colours, legends, files and errors."""
 
 import math
+import sys
 
+import matplotlib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from draw_jax.drawing.figures import animations, curves, filters, grids, look, rectangles, strips
+from tests.drawing import test_curves, test_filter_figures
 from tests.drawing.arrays import coloured, enlarged, one_window, pictures, some_windows
 from tests.drawing.test_curves import ROWS, draw_report
 from tests.drawing.test_filter_figures import draw_filters
@@ -163,6 +167,25 @@ def test_any_window_only_ever_adds_its_colour(g_x, g_y, sigma_sq, delta, glimpse
 def test_a_window_that_is_not_finite_is_an_error(field, value):
     with pytest.raises(ValueError, match=f"{field} {value}"):
         rectangles.draw_window(np.zeros((9, 9, 3), np.uint8), one_window(**{field: value}), 3, 1)
+
+
+# Plots
+
+PLOTS = test_curves.PLOTS | test_filter_figures.PLOTS
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_plots_are_written_and_leave_pyplot_alone(tmp_path, name):
+    had_pyplot, size_before = "matplotlib.pyplot" in sys.modules, matplotlib.rcParams["font.size"]
+    path = PLOTS[name](tmp_path / "plot.png")
+    assert ("matplotlib.pyplot" in sys.modules) == had_pyplot
+    assert matplotlib.rcParams["font.size"] == size_before
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert min(pixels.shape[:2]) > 200 and pixels.std() > 5
+    # Nothing is cut off: the outermost pixels are paper.
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (edge == 255).all()
 
 
 # Files

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from draw_jax.commands import sample
 from draw_jax.drawing import kinds, sampling
 from draw_jax.drawing.figures import look
 from draw_jax.model import attention, build
@@ -124,3 +125,7 @@ def test_a_picture_too_large_is_refused_before_the_model_draws(tmp_path, kind, c
     with pytest.raises(ValueError, match="100 million pixels, .* fewer rows or columns"):
         kinds.KINDS[kind](job)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_names_every_kind():
+    assert set(sample.KINDS) == set(kinds.KINDS)

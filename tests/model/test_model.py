@@ -21,6 +21,7 @@ from draw_jax.model.draw import Draw, Output, Trace
 from draw_jax.model.layers import Linear
 from draw_jax.training.step import TrainState, make_optimizer, make_update
 from tests import reference
+from tests.helpers import TINY
 
 T, B = 3, 2  # of most tests here
 ATTENTION = list(itertools.product([0, 2], [0, 3]))  # (read_size, write_size)
@@ -520,17 +521,6 @@ def test_new_data_of_the_same_shape_compiles_nothing(tiny):
 # --- fields
 
 
-FIELDS = {
-    "image_shape": (7, 5, 1),
-    "time_steps": 3,
-    "enc_size": 6,
-    "dec_size": 5,
-    "latent_size": 4,
-    "read_size": 2,
-    "write_size": 3,
-}
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -553,30 +543,30 @@ FIELDS = {
 )
 def test_fields_that_cannot_be_are_refused_by_name_and_value(name, value):
     with pytest.raises(ValueError) as error:
-        Draw(**(FIELDS | {name: value}))
+        Draw(**(TINY | {name: value}))
     assert f"expected {name}" in str(error.value) or name in str(error.value).split(",")[0]
     assert str(value) in str(error.value)
 
 
 def test_a_list_is_an_image_shape_too():
     # config.json gives lists, and a field of a jitted model must be hashable.
-    model = Draw(**(FIELDS | {"image_shape": [7, 5, 1]}))
-    assert model.image_shape == (7, 5, 1) and model == Draw(**FIELDS)
-    assert hash(model) == hash(Draw(**FIELDS))
+    model = Draw(**(TINY | {"image_shape": [7, 5, 1]}))
+    assert model.image_shape == (7, 5, 1) and model == Draw(**TINY)
+    assert hash(model) == hash(Draw(**TINY))
     variables = jax.jit(build.initial_variables, static_argnums=0)(model, jax.random.key(0))
     assert infer(model, variables, *make_inputs(model), False).nll.shape == (B,)
 
 
 def test_build_makes_the_model_of_a_configuration():
-    config = ConfigDict({"kind": "draw", "model": FIELDS | {"image_shape": [7, 5, 1]}})
-    assert build.build(config) == Draw(**FIELDS)
+    config = ConfigDict({"kind": "draw", "model": TINY | {"image_shape": [7, 5, 1]}})
+    assert build.build(config) == Draw(**TINY)
     for module in (mnist, mnist_no_attention, mnist_small, digits, smoke):
         assert isinstance(build.build(module.get_config()), Draw)
     with pytest.raises(ValueError, match="config.kind: .* got 'dram'"):
-        build.build(ConfigDict({"kind": "dram", "model": FIELDS}))
+        build.build(ConfigDict({"kind": "dram", "model": TINY}))
     with pytest.raises(ValueError, match="config.model: .*zet_size"):
-        build.build(ConfigDict({"kind": "draw", "model": FIELDS | {"zet_size": 3}}))
-    without = {name: value for name, value in FIELDS.items() if name != "enc_size"}
+        build.build(ConfigDict({"kind": "draw", "model": TINY | {"zet_size": 3}}))
+    without = {name: value for name, value in TINY.items() if name != "enc_size"}
     with pytest.raises(ValueError, match="config.model: .*enc_size"):
         build.build(ConfigDict({"kind": "draw", "model": without}))
 
