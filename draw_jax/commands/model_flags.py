@@ -19,11 +19,14 @@ class ModelFlags(NamedTuple):
 
     def given(self) -> bool:
         """Returns whether the command line names a model."""
-        return bool(self.workdir.value or (self.pretrained and self.pretrained.value))
+        return bool(self.workdir.value or self._pretrained())
 
     def run(self) -> str:
         """Returns what `checkpoint.load` takes; ValueError unless one model is named."""
-        return cli.which_run(self.workdir.value, self.pretrained.value if self.pretrained else "")
+        return cli.which_run(self.workdir.value, self._pretrained())
+
+    def _pretrained(self) -> str:
+        return "" if self.pretrained is None else self.pretrained.value
 
 
 class DataFlags(NamedTuple):

@@ -161,7 +161,7 @@ def load(
         config = directory.read_config(path)
         leaves = _load_run(path, step)
     elif export.is_name(run):
-        _refuse_step(f"the shipped {str(run)!r}", step)
+        _refuse_step(f"the shipped weights {str(run)!r} hold", step)
         config, leaves = export.read(str(run))
     else:
         found = "a directory without config.json" if path.is_dir() else "no directory"
@@ -178,7 +178,7 @@ def load(
 def _load_run(run: Path, step: int | None) -> Leaves:
     stored = run / "checkpoints"
     if not stored.is_dir() and (run / "weights.npz").is_file():  # as `draw-jax export` makes it
-        _refuse_step(str(run), step)
+        _refuse_step(f"{run} holds", step)
         return export.read_leaves(run)
     if not stored.is_dir():
         raise CheckpointError(f"{run} holds no checkpoint yet")
@@ -207,10 +207,10 @@ def _load_run(run: Path, step: int | None) -> Leaves:
     raise CheckpointError(f"{run} holds no checkpoint that can be read (of {len(steps)})")
 
 
-def _refuse_step(weights: str, step: int | None) -> None:
+def _refuse_step(these_hold: str, step: int | None) -> None:
     """Raises ValueError if a checkpoint is asked of exported weights, which have none."""
     if step is not None:
-        raise ValueError(f"--checkpoint: {weights} holds one set of weights, no checkpoint {step}")
+        raise ValueError(f"--checkpoint: {these_hold} one set of weights, no checkpoint {step}")
 
 
 def _restore_weights(manager: ocp.CheckpointManager, step: int) -> Leaves:

@@ -235,9 +235,9 @@ def test_what_cannot_be_written_is_told_and_nothing_is_left(tmp_path):
 
 @pytest.mark.parametrize("words", [["--config=mnist"], ["--config", "mnist"], ["-config=mnist"]])
 def test_a_configuration_goes_by_its_name(words):
-    *_, last = cli._with_paths(["train.py", *words])
+    *_, last = cli._with_path(["train.py", *words])
     assert last.endswith("configs/mnist.py")
-    assert cli._with_paths(["x", "--config=mine/mnist.py", "mnist"])[1:] == [
+    assert cli._with_path(["x", "--config=mine/mnist.py", "mnist"])[1:] == [
         "--config=mine/mnist.py",
         "mnist",
     ]

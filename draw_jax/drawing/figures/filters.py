@@ -67,6 +67,9 @@ def filter_grid(
         axes.annotate(
             r"$\delta$", middle, (0, 7), textcoords="offset points", ha="center", bbox=box
         )
+        axes.set_title(
+            r"dots: centres of the filters; circles: their standard deviation $\sigma$", y=-0.08
+        )
         return curves.save(figure, path)
 
 
@@ -135,7 +138,9 @@ def filter_figure(
                 _show(axes, column[k])
                 axes.set_title(name)
             sigma = math.sqrt(window.sigma_sq)
-            places[k, 0].set_title(rf"$\delta$ = {window.delta:.2g}, $\sigma$ = {sigma:.2g} pixels")
+            places[k, 0].set_title(
+                rf"window, $\delta$ = {window.delta:.2g}, $\sigma$ = {sigma:.2g} pixels"
+            )
         return curves.save(figure, path)
 
 
