@@ -100,7 +100,7 @@ def update(config: ConfigDict) -> Piece:
 
 def loss(config: ConfigDict) -> Piece:
     """Returns the model and its loss, of given noise."""
-    model = build.build(config)
+    model = build.drawing(build.build(config))
     params = initial_state(model, build.keys(config.seed).init, config.train).params
     batch = config.train.batch_size
     x = jnp.asarray(train_step.random_images(config, batch), jnp.float32) / 255

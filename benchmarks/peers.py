@@ -143,7 +143,7 @@ def prepare(
     torch = torch_draw.torch
     device = peer_device(torch)
     torch.set_num_threads(cores())
-    model = build.build(config)
+    model = build.drawing(build.build(config))
     update, state, on_device = train_step.make_step(config)
     params, images = jax.device_get((state.params, on_device.images))
 

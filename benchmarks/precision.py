@@ -11,6 +11,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import flags
 
 from benchmarks import measuring
@@ -40,7 +41,8 @@ def main() -> int:
         config.data.data_dir = _DATA_DIR.value or config.data.data_dir
     split = splits.load(config.data, _SPLIT.value, model.image_shape)
     splits.check_shape(split, model.image_shape)
-    images = split.images[: _IMAGES.value]
+    images = split.batch(np.arange(min(_IMAGES.value, len(split)))).images
+    model = build.drawing(model)
     streams = build.keys(config.seed)
     x_key, eps_key = jax.random.split(streams.evaluate)
     x = splits.prepare(jnp.asarray(images), config.data.binarization, x_key)

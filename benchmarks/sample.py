@@ -25,7 +25,7 @@ flags.adopt_module_key_flags(measuring)
 
 def drawings(config: ConfigDict, batch: int) -> dict[str, Any]:
     """Returns jitted functions of (variables, key), "images" and "traces"."""
-    model = build.build(config)
+    model = build.drawing(build.build(config))
 
     def trace(variables: Any, key: jax.Array) -> Any:
         z = jax.random.normal(key, (model.time_steps, batch, model.latent_size))

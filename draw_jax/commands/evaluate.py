@@ -52,6 +52,7 @@ def main() -> int:
     splits.check_shape(split, model.image_shape)
     seed = config.seed if _SEED.value is None else _SEED.value
     task = build.task(model)
+    splits.check_labels(split, task.classes)
     with tqdm(total=len(split), unit="image", disable=None) as bar:
         result = passes.evaluate(
             task,

@@ -65,12 +65,13 @@ def main() -> int:
 
     from draw_jax.data.interface import DataNotFound
     from draw_jax.drawing import kinds, own_picture
+    from draw_jax.model import build
     from draw_jax.system import compilation
 
     compilation.keep()
     config, model, variables = model_flags.load(run, _MODEL, _DATA)
     job = kinds.Job(
-        model,
+        build.drawing(model),
         variables,
         jax.random.key(_SEED.value),
         Path(_OUT.value),

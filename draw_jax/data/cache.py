@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from draw_jax.data.interface import Split
+from draw_jax.data.interface import ArraySplit
 from draw_jax.system.files import cache_folder, write_whole
 
 _FORMAT = 2  # of the files; another one makes all of them out of date
@@ -22,7 +22,7 @@ def decoded_once(
     place: str,
     fingerprint: str,
     decode: Callable[[], tuple[np.ndarray, np.ndarray | None]],
-) -> Split:
+) -> ArraySplit:
     """Return the split that `decode` gives, from a cache file where there is an up-to-date one.
 
     Whatever takes a look at every pixel happens here, and once: images stored as 0 and 1 become 0
@@ -46,13 +46,13 @@ def decoded_once(
         images, labels = decode()
         if images.max(initial=0) <= 1:
             images = images * np.uint8(255)
-        split = Split(images, labels, bool(((images == 0) | (images == 255)).all()))
+        split = ArraySplit(images, labels, bool(((images == 0) | (images == 255)).all()))
         if path:
             write_cache(path, fingerprint, split)
     return split
 
 
-def read_cache(path: Path, fingerprint: str) -> Split | None:
+def read_cache(path: Path, fingerprint: str) -> ArraySplit | None:
     """Return the split that `write_cache` kept, None if there is no such one.
 
     Args:
@@ -64,12 +64,12 @@ def read_cache(path: Path, fingerprint: str) -> Split | None:
             if str(stored["fingerprint"]) != fingerprint:
                 return None
             # Reading a member to its end verifies its CRC-32.
-            return Split(stored["images"], stored.get("labels"), bool(stored["binary"]))
+            return ArraySplit(stored["images"], stored.get("labels"), bool(stored["binary"]))
     except Exception:  # noqa: BLE001 - whatever is wrong with a cache, decoding is the answer
         return None
 
 
-def write_cache(path: Path, fingerprint: str, split: Split) -> None:
+def write_cache(path: Path, fingerprint: str, split: ArraySplit) -> None:
     """Keep a split for the next start; do nothing where that cannot be written.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from draw_jax.data import cache
-from draw_jax.data.interface import DataNotFound, Split
+from draw_jax.data.interface import ArraySplit, DataNotFound
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # in any letter case
 _FORMATS = ("PNG", "JPEG", "WEBP")  # by content, whatever the suffix says
@@ -38,7 +38,7 @@ def read(
     split: str,
     image_shape: tuple[int, int, int],
     flags: str = "--config.data.",
-) -> Split:
+) -> ArraySplit:
     """Return the pictures of one split, in the order of their names.
 
     Taken are PNG, JPEG and WebP files of `data_dir` and its sub-folders; of animations the first

@@ -1,7 +1,7 @@
 """What a data set gives to its users: a split that cuts batches, or the reason why there is none."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,17 +22,43 @@ class Batch(NamedTuple):
     labels: np.ndarray | None  # int32 [B]; None where the set has no labels
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Split:
-    """One split of a data set, in memory.
+class Split(Protocol):
+    """One split of a data set, in memory or made as it is read."""
 
-    Training reads it by `batch`, `len`, `image_shape`, `labels` and `binary` alone, so that a set
-    larger than memory needs only these.
-    """
+    @property
+    def labels(self) -> np.ndarray | None:
+        """All labels that can come up, int32 [N]; None where the set has none."""
+
+    @property
+    def binary(self) -> bool:
+        """Whether the set itself is a fixed binarisation: values 0 and 255 only."""
+
+    @property
+    def endless(self) -> bool:
+        """Whether it is a stream, of which training reads every image once."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """The shape (H, W, C) of every image."""
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """Return the images at some indices, in their order, with their labels.
+
+        Args:
+            indices: integers [B] in [0, N).
+        """
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArraySplit:
+    """A split in memory."""
 
     images: np.ndarray  # uint8 [N, H, W, C]
     labels: np.ndarray | None  # int32 [N]
-    binary: bool  # the set itself is a fixed binarisation: values 0 and 255 only
+    binary: bool
+    endless = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -44,9 +70,5 @@ class Split:
         return height, width, channels
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """Return copies of the images at some indices, in their order, with their labels.
-
-        Args:
-            indices: integers [B] in [0, N).
-        """
+        """Return copies of the images at some indices [B], in their order, with their labels."""
         return Batch(self.images[indices], None if self.labels is None else self.labels[indices])

@@ -17,7 +17,7 @@ import numpy as np
 from absl import logging
 
 from draw_jax.data import cache
-from draw_jax.data.interface import DataNotFound, Split
+from draw_jax.data.interface import ArraySplit, DataNotFound
 
 _BLOCK = 500  # records decoded between two updates of the progress bar
 # What to install for a module whose package has another name.
@@ -62,7 +62,7 @@ def split_sizes(folder: Path) -> dict[str, int]:
     return {s["name"]: sum(map(int, s.get("shardLengths", []))) for s in info.get("splits", [])}
 
 
-def read(folder: Path, split: str, start: int, stop: int) -> Split:
+def read(folder: Path, split: str, start: int, stop: int) -> ArraySplit:
     """Return the images start..stop-1 of a split, with their labels where there are any.
 
     The decoded arrays are kept (see `cache.decoded_once`), so that a second call only reads a file.

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from draw_jax.data import fetch, image_folder, prepared
-from draw_jax.data.interface import NO_FILES, Batch, DataNotFound, Split
+from draw_jax.data import digits, fetch, image_folder, prepared
+from draw_jax.data.cluttered import Cluttered
+from draw_jax.data.interface import NO_FILES, ArraySplit, Batch, DataNotFound, Split
 
 __all__ = [
     "BINARIZATIONS",
@@ -20,16 +21,18 @@ __all__ = [
     "DataNotFound",
     "Split",
     "batch_indices",
+    "check_labels",
     "check_shape",
     "load",
     "prepare",
+    "training_indices",
 ]
 
 SPLITS = ("train", "validation", "test")
 BINARIZATIONS = ("fixed", "dynamic", "none")
 # Sets that are known to be a fixed binarisation, or not to be one; for the others decoding finds out.
 _BINARY = {"mnist": False, "binarized_mnist": True}
-_DIGITS_SPLITS = {"train": (0, 1437), "validation": (1437, 1617), "test": (1617, 1797)}
+_SOURCES = ("mnist", "digits")  # of cluttered_mnist
 
 
 def load(
@@ -37,6 +40,7 @@ def load(
     split: str,
     image_shape: tuple[int, int, int] | None = None,
     flags: str = "--config.data.",
+    seed: int = 0,
 ) -> Split:
     """Return one split of the data set that the configuration names.
 
@@ -49,6 +53,8 @@ def load(
     - `image_folder`: the PNG, JPEG and WebP files of data_dir and its sub-folders, cropped and made
       smaller to image_shape. Splits by a hash of the names, about 80 / 10 / 10 %. Labels where every
       picture lies in a sub-folder of data_dir: the place of that sub-folder among their sorted names.
+    - `cluttered_mnist`: made of the digits of `config.data.source` (mnist or digits) as it is read,
+      from `size`, `clutter` and `crop_size`; see `cluttered.Cluttered`. Training is endless.
     - any other name: a folder under data_dir that tensorflow-datasets has prepared as array_record.
       Validation is the set's own, else the last 10 % of its train (at least 1 image).
 
@@ -59,6 +65,7 @@ def load(
         image_shape: (H, W, C), `config.model.image_shape`: what image_folder makes; the other sets
             have a size of their own, for `check_shape`.
         flags: what the caller's flags have before `data_dir` and `manual_dir`, for advice.
+        seed: of an endless training split; validation and test are the same for all seeds.
 
     Returns:
         The split; images stored as 0 and 1 come back as 0 and 255. `binary` is declared for mnist,
@@ -74,10 +81,13 @@ def load(
     _check_binarization(config.binarization)
     if not config.name.strip():
         raise ValueError(
-            "config.data.name is empty: set it to mnist, binarized_mnist, digits, image_folder, or a "
-            "folder under data_dir that tensorflow-datasets has prepared"
+            "config.data.name is empty: set it to mnist, binarized_mnist, cluttered_mnist, digits, "
+            "image_folder, or a folder under data_dir that tensorflow-datasets has prepared"
         )
-    loaded = _load(config, split, image_shape, flags)
+    if config.name == "cluttered_mnist":
+        loaded: Split = _cluttered(config, split, flags, seed)
+    else:
+        loaded = _load(config.name, config, split, image_shape, flags)
     if config.binarization == "fixed" and not loaded.binary:
         raise ValueError(
             f"data set {config.name!r} has grey values, so it has no fixed binarization: set "
@@ -106,6 +116,41 @@ def check_shape(split: Split, image_shape: tuple[int, int, int]) -> None:
             f"expected images of config.model.image_shape {tuple(image_shape)}, got a data set of "
             f"{split.image_shape}: set config.model.image_shape to that"
         )
+
+
+def check_labels(split: Split, classes: int) -> None:
+    """Raise unless a split has labels for a classifier.
+
+    Args:
+        split: from `load`.
+        classes: of the classifier; 0: the model uses no labels, and anything is well.
+
+    Raises:
+        ValueError: there are none, or one is not in [0, classes).
+    """
+    if not classes:
+        return
+    if split.labels is None:
+        raise ValueError(
+            "config.kind: a classifier needs labels, and this data set has none: an image folder has "
+            "them where every picture lies in a sub-folder, its class"
+        )
+    lowest, highest = int(split.labels.min()), int(split.labels.max())
+    if lowest < 0 or highest >= classes:
+        raise ValueError(
+            f"config.model.classes: expected labels 0 to {classes - 1}, got {lowest} to {highest} "
+            "in the data set"
+        )
+
+
+def training_indices(split: Split, seed: int, step: int, batch_size: int) -> np.ndarray:
+    """Return the images of one training step, int64 [batch_size]: those of `batch_indices`.
+
+    Of an endless split they are the next ones, so that no image comes twice.
+    """
+    if split.endless:
+        return np.arange(step * batch_size, (step + 1) * batch_size)
+    return batch_indices(seed, step, len(split), batch_size)
 
 
 def prepare(
@@ -181,38 +226,44 @@ def _check_binarization(binarization: str) -> None:
         )
 
 
-def _load(config: Any, split: str, image_shape: tuple[int, int, int] | None, flags: str) -> Split:
-    if config.name == "digits":
-        return _digits(split)
-    if config.name == "image_folder":
+def _cluttered(config: Any, split: str, flags: str, seed: int) -> Cluttered:
+    for field in ("source", "size", "clutter", "crop_size"):
+        if field not in config:
+            raise ValueError(
+                f"config.data.{field}: missing; configs/cluttered_mnist.py has every field"
+            )
+    if config.source not in _SOURCES:
+        raise ValueError(
+            f"config.data.source: expected {' or '.join(_SOURCES)}, got {config.source!r}"
+        )
+    if config.source == "digits":  # which fill their frame: made as large as MNIST's in theirs
+        source = digits.read(split, box=20)
+    else:
+        source = _load(config.source, config, split, None, flags)
+    seed = seed if split == "train" else 0
+    return Cluttered(source, seed, split, config.size, config.clutter, config.crop_size)
+
+
+def _load(
+    name: str, config: Any, split: str, image_shape: tuple[int, int, int] | None, flags: str
+) -> ArraySplit:
+    if name == "digits":
+        return digits.read(split)
+    if name == "image_folder":
         if image_shape is None:
             raise ValueError("expected an image_shape (H, W, C) for image_folder, got None")
         return image_folder.read(config.data_dir, split, image_shape, flags)
-    loaded = _from_folder(config, split, flags)
-    binary = _BINARY.get(config.name, loaded.binary)
+    loaded = _from_folder(name, config, split, flags)
+    binary = _BINARY.get(name, loaded.binary)
     if binary and not loaded.binary:
         raise ValueError(
-            f"expected images of two values in the data set {config.name!r}, got grey ones: set "
+            f"expected images of two values in the data set {name!r}, got grey ones: set "
             "config.data.name to the name of another set"
         )
     return dataclasses.replace(loaded, binary=binary)
 
 
-def _digits(split: str) -> Split:
-    from PIL import Image
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    start, stop = _DIGITS_SPLITS[split]
-    chosen = np.random.default_rng(0).permutation(len(digits.images))[start:stop]
-    scans = (digits.images[chosen] * (255 / 16)).astype(np.float32)  # [N, 8, 8], 0..255
-    large = [Image.fromarray(s).resize((28, 28), Image.Resampling.BICUBIC) for s in scans]
-    images = np.stack([np.asarray(image) for image in large])[..., None]
-    images = images.clip(0, 255).round().astype(np.uint8)
-    return Split(images, digits.target[chosen].astype(np.int32), binary=False)
-
-
-def _from_folder(config: Any, split: str, flags: str) -> Split:
+def _from_folder(name: str, config: Any, split: str, flags: str) -> ArraySplit:
     data_dir = Path(
         config.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     ).expanduser()
@@ -220,23 +271,23 @@ def _from_folder(config: Any, split: str, flags: str) -> Split:
         raise DataNotFound(
             f"data_dir {data_dir} is a file, not a folder: set {flags}data_dir=DIR to a folder"
         )
-    fetched = config.name in fetch.NAMES
+    fetched = name in fetch.NAMES
     try:
-        folder = (fetch if fetched else prepared).find(data_dir, config.name)
+        folder = (fetch if fetched else prepared).find(data_dir, name)
     except OSError as error:
         raise DataNotFound(
             f"cannot look into {error.filename} ({error.strerror}): make it readable, or set "
             f"{flags}data_dir=DIR to another one"
         ) from None
     if folder is None and fetched:
-        folder = fetch.build(config.name, data_dir, config.manual_dir, flags)
+        folder = fetch.build(name, data_dir, config.manual_dir, flags)
     if folder is None:
-        raise DataNotFound(_not_found(config.name, data_dir, flags))
+        raise DataNotFound(_not_found(name, data_dir, flags))
     sizes = prepared.split_sizes(folder)
     source, start, stop = split, 0, sizes.get(split, 0)
     if "validation" not in sizes and split != "test":
         train = sizes.get("train", 0)
-        cut = train - (train // 6 if config.name == "mnist" else max(1, train // 10))
+        cut = train - (train // 6 if name == "mnist" else max(1, train // 10))
         source, start, stop = ("train", 0, cut) if split == "train" else ("train", cut, train)
     if start >= stop:
         raise ValueError(f"no images for {split!r} in {folder}, which has {sizes}")
@@ -244,7 +295,8 @@ def _from_folder(config: Any, split: str, flags: str) -> Split:
 
 
 def _not_found(name: str, data_dir: Path, flags: str) -> str:
-    return f"""data set {name!r} is not here: other names are mnist, binarized_mnist, digits, image_folder
+    return f"""data set {name!r} is not here: other names are mnist, binarized_mnist, cluttered_mnist, digits,
+image_folder
 Looked in {data_dir} for an array_record folder {name}{prepared.there(data_dir, name)}.
 Three ways out:
 - where there are a network and TensorFlow: \

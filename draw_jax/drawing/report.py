@@ -10,16 +10,18 @@ import numpy as np
 from draw_jax.drawing import sampling
 from draw_jax.drawing.figures import curves, grids, look
 from draw_jax.model.draw import Draw
-from draw_jax.model.task import Variables
+from draw_jax.model.task import Model, Variables
 from draw_jax.system import files
 
 _SAMPLES = 64  # images in the sample grid
 
 
 def validation_picture(
-    run: Path, model: Draw, variables: Variables, key: jax.Array, step: int
-) -> tuple[str, np.ndarray]:
+    run: Path, model: Model, variables: Variables, key: jax.Array, step: int
+) -> tuple[str, np.ndarray] | None:
     """Saves the picture of a validation, a grid of samples, and returns its name and it [h, w, 3].
+
+    A model that does not draw has none.
 
     Args:
         run: the run directory.
@@ -28,6 +30,8 @@ def validation_picture(
         key: of the samples, the same for all validations of a run.
         step: updates done.
     """
+    if not isinstance(model, Draw):
+        return None
     trace = sampling.generate(model, variables, key, _SAMPLES)
     means = sampling.mean_images(model, trace.canvases[-1])
     picture = grids.grid(means)

@@ -5,6 +5,7 @@ bottom (y), as in the paper, so the centre of an image of width A lies at (A + 1
 Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -172,6 +173,38 @@ def off_image(window: Window, glimpse_size: int, height: int, width: int) -> jax
     inside_x = (window.g_x + half >= 0.5) & (window.g_x - half <= width + 0.5)
     inside_y = (window.g_y + half >= 0.5) & (window.g_y - half <= height + 0.5)
     return ~(inside_x & inside_y)
+
+
+def summary(
+    prefix: str, windows: Window, glimpse_size: int, height: int, width: int
+) -> dict[str, jax.Array]:
+    """Returns each example's mean window over the time steps, [B], and how many are off the image.
+
+    Args:
+        prefix: of the names: `read` gives read_sigma, read_delta (pixels), read_gamma and
+            read_off_image.
+        windows: Window of arrays [T, B].
+        glimpse_size: N, filters along each axis, >= 2.
+        height: B, rows of the image, pixels.
+        width: A, columns of the image, pixels.
+    """
+    off = off_image(windows, glimpse_size, height, width)
+    return {
+        f"{prefix}_sigma": jnp.sqrt(windows.sigma_sq).mean(axis=0),
+        f"{prefix}_delta": windows.delta.mean(axis=0),
+        f"{prefix}_gamma": windows.gamma.mean(axis=0),
+        f"{prefix}_off_image": off.mean(axis=0),
+    }
+
+
+def raw_bias(delta: float, sigma: float) -> list[float]:
+    """Returns eq. 21's five values of a centred window with gamma 1.
+
+    Args:
+        delta: delta~ of eq. 24, > 0, no unit; 1 = covers the image.
+        sigma: of each filter, > 0, pixels.
+    """
+    return [0.0, 0.0, 2 * math.log(sigma), math.log(delta), 0.0]
 
 
 def _check_glimpse_size(glimpse_size: int) -> None:

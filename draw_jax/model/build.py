@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from draw_jax.model import draw_task
+from draw_jax.model import classifier, draw
+from draw_jax.model.classifier import GlimpseClassifier
 from draw_jax.model.draw import Draw
 from draw_jax.model.task import Model, Task, Variables
 
-KINDS = ("draw",)
+KINDS = ("draw", "classifier")
 
 
 def build(config: ConfigDict) -> Model:
@@ -23,24 +24,44 @@ def build(config: ConfigDict) -> Model:
     Raises:
         ValueError: if `kind` is unknown, or a field of `model` is unknown, missing or out of range.
     """
-    if config.kind == "draw":
-        try:
+    try:
+        if config.kind == "draw":
             return Draw(**config.model.to_dict())
-        except TypeError as error:  # the wording of Python's call check, less its prefix
-            raise ValueError(f"config.model: {str(error).split('() ')[-1]}") from None
+        if config.kind == "classifier":
+            return GlimpseClassifier(**config.model.to_dict())
+    except TypeError as error:  # the wording of Python's call check, less its prefix
+        raise ValueError(f"config.model: {str(error).split('() ')[-1]}") from None
     raise ValueError(f"config.kind: expected {' or '.join(map(repr, KINDS))}, got {config.kind!r}")
+
+
+def drawing(model: Model) -> Draw:
+    """Returns a model that is known to draw.
+
+    Raises:
+        ValueError: if it is of another kind.
+    """
+    if not isinstance(model, Draw):
+        raise ValueError(  # noqa: TRY004 - the configuration is wrong, not the program
+            f"expected a model of config.kind 'draw', got a {type(model).__name__}"
+        )
+    return model
 
 
 @functools.cache  # one task a model, so that what is compiled for it is found again
 def task(model: Model) -> Task:
     """Returns what a model brings to training and evaluation."""
-    return draw_task.task(model)
+    if isinstance(model, Draw):
+        return draw.task(model)
+    assert isinstance(model, GlimpseClassifier)
+    return classifier.task(model)
 
 
 def initial_variables(model: Model, key: jax.Array) -> Variables:
     """Returns {"params": ...} as initialised from a key; small inputs, jit or eval_shape it."""
     x = jnp.zeros((1, *model.image_shape))
-    return model.init(key, x, jnp.zeros((1, 1, model.latent_size)))
+    if isinstance(model, Draw):
+        return model.init(key, x, jnp.zeros((1, 1, model.latent_size)))
+    return model.init(key, x)
 
 
 class Keys(NamedTuple):

@@ -74,8 +74,8 @@ class DrawCell(nn.Module):
         bias = np.concatenate(
             [
                 np.zeros(patch),
-                _window_bias(self.write_delta, self.write_sigma) if self.write_size else [],
-                _window_bias(self.read_delta, self.read_sigma) if self.read_size else [],
+                attention.raw_bias(self.write_delta, self.write_sigma) if self.write_size else [],
+                attention.raw_bias(self.read_delta, self.read_sigma) if self.read_size else [],
             ]
         )
         self._splits = [patch, patch + (5 if self.write_size else 0)]
@@ -168,8 +168,3 @@ class DrawCell(nn.Module):
         window = attention.window(raw, self.write_size, height, width)
         patch = patch.reshape(-1, self.write_size, self.write_size, channels)
         return attention.write(patch, window, height, width), window
-
-
-def _window_bias(delta: float, sigma: float) -> list[float]:
-    """Returns eq. 21's five values for a centred window: delta~ without unit, sigma in pixels."""
-    return [0.0, 0.0, 2 * float(np.log(sigma)), float(np.log(delta)), 0.0]

@@ -1,17 +1,20 @@
-"""The DRAW network: the whole unroll as a scan of its cell.
+"""The DRAW network, the whole unroll as a scan of its cell; and its task, the negative ELBO.
 
 Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623. Noise is an argument: the model
 draws none, so a scan equals a Python loop, and `generate` on the posterior's z repeats the
 training canvases exactly.
 """
 
-from typing import Any, NamedTuple
+import math
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
-from draw_jax.model import likelihood
+from draw_jax.model import attention, likelihood, losses
 from draw_jax.model.cell import DrawCell, State, Trace
+from draw_jax.model.task import Task, Terms, Variables
 
 
 class Output(NamedTuple):
@@ -151,3 +154,76 @@ def _check_fields(draw: Draw) -> None:
     likelihood.named(draw.likelihood)
     if draw.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"expected dtype float32 or bfloat16, got {draw.dtype!r}")
+
+
+def task(model: Draw) -> Task:
+    """Returns the task of a Draw: NLL (eq. 9) + KL (eq. 10) in nats, one sample of z per image."""
+
+    def loss_terms(
+        variables: Variables, x: jax.Array, labels: jax.Array | None, key: jax.Array
+    ) -> Terms:
+        shape = (model.time_steps, len(x), model.latent_size)
+        eps = jax.random.normal(key, shape, jnp.float32)
+        output = _infer(model, variables, x, eps)
+        return {"nll": output.nll, "kl": output.kl.sum(axis=0)}
+
+    def evaluation_terms(
+        variables: Variables, x: jax.Array, labels: jax.Array | None, keys: jax.Array
+    ) -> tuple[Terms, Terms]:
+        output, trace = _traced(model, variables, x, _noise(model, keys))
+        terms = {"nll": output.nll, "kl": output.kl.sum(axis=0)}
+        return terms, {"kl_per_step": output.kl.T} | _windows(model, trace)
+
+    def log_weight(variables: Variables, x: jax.Array, keys: jax.Array) -> jax.Array:
+        eps = _noise(model, keys)
+        output, trace = _traced(model, variables, x, eps)
+        assert trace.mean is not None and trace.log_std is not None  # as it inferred
+        return losses.importance_log_weight(output.nll, trace.mean, trace.log_std, eps)
+
+    return Task(
+        model,
+        loss_terms,
+        evaluation_terms,
+        log_weight,
+        totals=(("elbo_loss", ("nll", "kl")),),
+        objective="elbo_loss",
+        metric="elbo_loss",
+        lower_is_better=True,
+        columns=("elbo_loss", "nll", "kl"),
+        floats_kept=_floats_kept(model),
+    )
+
+
+def _floats_kept(model: Draw) -> int:
+    """Returns about how many floats of an example stay until the backward pass: canvas and gates."""
+    return model.time_steps * (math.prod(model.image_shape) + 6 * (model.enc_size + model.dec_size))
+
+
+def _infer(model: Draw, variables: Variables, x: jax.Array, eps: jax.Array) -> Output:
+    return cast(Output, model.apply(variables, x, eps))
+
+
+def _traced(
+    model: Draw, variables: Variables, x: jax.Array, eps: jax.Array
+) -> tuple[Output, Trace]:
+    output = cast(Output, model.apply(variables, x, eps, trace=True))
+    return output, cast(Trace, output.trace)
+
+
+def _noise(model: Draw, keys: jax.Array) -> jax.Array:
+    """Returns eps [T, B, Z], example b's from keys[b]."""
+    shape = (model.time_steps, model.latent_size)
+    return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys).swapaxes(0, 1)
+
+
+def _windows(model: Draw, trace: Trace) -> Terms:
+    """Returns what a validation tells of the windows, each example's mean over the time steps."""
+    height, width, _ = model.image_shape
+    terms: Terms = {}
+    for name, windows, size in (
+        ("read", trace.read_windows, model.read_size),
+        ("write", trace.write_windows, model.write_size),
+    ):
+        if windows is not None:
+            terms |= attention.summary(name, windows, size, height, width)
+    return terms

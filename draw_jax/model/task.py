@@ -1,15 +1,27 @@
 """What a kind of model brings to training and evaluation, in one value."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from draw_jax.model.draw import Draw
-
 Variables = Mapping[str, Any]  # {"params": ...}
 Terms = dict[str, jax.Array]
-Model = Draw  # of any kind
+
+
+class Model(Protocol):
+    """A Flax module of any kind."""
+
+    image_shape: tuple[int, int, int]  # (H, W, C)
+
+    def __hash__(self) -> int:
+        """Returns one number for models of equal fields."""
+
+    def init(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns its variables, {"params": ...}."""
+
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns what it computes with its variables."""
 
 
 class Task(NamedTuple):
@@ -36,6 +48,7 @@ class Task(NamedTuple):
     lower_is_better: bool  # of the metric
     columns: tuple[str, ...]  # what progress, evaluation and reports show first
     floats_kept: int  # about as many as an update keeps for each example until its way back
+    classes: int = 0  # labels are 0..classes-1; 0: labels are not used
 
     def with_totals(self, terms: Mapping[str, Any]) -> dict[str, Any]:
         """Returns terms (or their means) with the totals: {"elbo_loss": nll + kl}, for instance."""

@@ -6,6 +6,7 @@ from typing import Any
 # that a run begun before it loads and resumes as it was.
 VALUES: dict[str, dict[str, Any]] = {
     "draw": {"model.unroll": 1, "model.likelihood": "bernoulli"},
+    "classifier": {},
 }
 
 

@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from draw_jax.system import files
 
+_PLACES = {"error": 4, "cross_entropy": 4}  # after the point, where progress shows more than one
+
 
 class MetricsFile:
     """`metrics.jsonl`: one JSON object a line, appended, on disk as soon as it is written."""
@@ -59,7 +61,7 @@ class TensorBoard:
     def write(self, row: dict[str, Any]) -> None:
         """Writes one row of metrics."""
         for name, value in row.items():
-            if isinstance(value, list):
+            if isinstance(value, list) and isinstance(value[0], float):
                 for t, part in enumerate(value, start=1):
                     self._writer.add_scalar(f"{name}/t_{t:03d}", part, row["step"])
             elif isinstance(value, float):
@@ -80,14 +82,14 @@ class Progress:
     Args:
         total: updates of the whole run.
         done: updates done already.
-        columns: the metrics to show, the first as "loss".
+        columns: the metrics to show; the negative ELBO as "loss".
         silent: print nothing (all processes but one).
     """
 
     def __init__(self, total: int, done: int, columns: Sequence[str], silent: bool = False):
         self._total, self._silent = total, silent
         self._labels = {name: name for name in columns}
-        self._labels |= {columns[0]: "loss", "images_per_second": "images/s"}
+        self._labels |= {"elbo_loss": "loss", "images_per_second": "images/s"}
         self._first: tuple[int, float] | None = None  # the first update done, and when
         self._bar = None
         if silent or done >= total:
@@ -111,7 +113,9 @@ class Progress:
 
     def show(self, row: dict[str, Any]) -> None:
         """Shows one row of metrics."""
-        shown = {self._labels[n]: f"{row[n]:.1f}" for n in self._labels if n in row}
+        shown = {
+            self._labels[n]: f"{row[n]:.{_PLACES.get(n, 1)}f}" for n in self._labels if n in row
+        }
         if self._bar is not None and row["split"] == "train":
             self._bar.set_postfix(shown)
         elif not self._silent:
@@ -145,7 +149,7 @@ class RunLog:
         run: the run directory.
         start: updates done; lines written after them, by a run cut off, are dropped.
         total: updates of the whole run.
-        columns: the metrics that progress shows, the first as "loss".
+        columns: the metrics that progress shows.
         silent: of a process that neither writes nor prints.
     """
 

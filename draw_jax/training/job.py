@@ -44,9 +44,12 @@ class Job:
     def __init__(self, config: ConfigDict, task: Task, run: Path):
         settings.check_continues(config, run)
         self.config, self.task, self.run, self.train = config, task, run, config.train
-        self._split = splits.load(config.data, "train", config.model.image_shape)
-        self._validation = splits.load(config.data, "validation", config.model.image_shape)
-        splits.check_shape(self._split, task.model.image_shape)
+        shape = config.model.image_shape
+        self._split = splits.load(config.data, "train", shape, seed=config.seed)
+        self._validation = splits.load(config.data, "validation", shape)
+        for split in (self._split, self._validation):
+            splits.check_shape(split, task.model.image_shape)
+            splits.check_labels(split, task.classes)
         self._main = jax.process_index() == 0  # the one process that writes
         self._keys = build.keys(config.seed)
         self._placement = devices.placement()
@@ -72,8 +75,8 @@ class Job:
 
     def batch(self, step: int) -> splits.Batch:
         """Returns update `step`'s batch on the devices, each process bringing its own rows."""
-        indices = splits.batch_indices(
-            self.config.seed, step, len(self._split), self.train.batch_size
+        indices = splits.training_indices(
+            self._split, self.config.seed, step, self.train.batch_size
         )
         rows = self._split.batch(devices.own_rows(indices))
         return devices.gather(rows, self._placement.sharded)
@@ -115,10 +118,11 @@ class Job:
             return None
         if self._main:
             local = {"params": jax.device_get(weights)}  # the other processes take no part
-            name, picture = report.validation_picture(
+            drawn = report.validation_picture(
                 self.run, self.task.model, local, self._keys.sample, step
             )
-            self.log.picture(name, picture, step)
+            if drawn:
+                self.log.picture(*drawn, step)
         self.log.write({"step": step, "split": "validation"} | row)
         return row
 
@@ -148,8 +152,9 @@ class Job:
         size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         kind = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
         begin = f"continuing at step {self.step}" if self.step else "starting"
+        count = "endless" if self._split.endless else f"{len(self._split):,} images"
         return (
-            f"{self.run}: {self.config.data.name} ({len(self._split):,} images), "
+            f"{self.run}: {self.config.data.name} ({count}), "
             f"{size:,} parameters, {kind}; {begin}, to step {self.train.num_steps}"
         )
 

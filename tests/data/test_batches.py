@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from draw_jax.data import splits
+from draw_jax.data.interface import ArraySplit
 
 
 @pytest.mark.parametrize("binarization", ["fixed", "none"])
@@ -98,7 +99,7 @@ def test_a_split_cuts_batches(labelled):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (9, 4, 5, 3), dtype=np.uint8)
     labels = np.arange(9, dtype=np.int32) if labelled else None
-    split = splits.Split(images, labels, binary=False)
+    split = ArraySplit(images, labels, binary=False)
     assert len(split) == 9 and split.image_shape == (4, 5, 3)
     indices = np.array([3, 0, 3, 8])
     batch = split.batch(indices)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from draw_jax.data import splits
+from draw_jax.data.interface import ArraySplit
 from tests.data.helpers import REAL_DATA, WHERE, colours, config, store
 
 
@@ -119,7 +120,7 @@ def test_a_folder_in_another_format_is_mentioned(tmp_path, name):
 
 
 def test_check_shape_names_both_shapes_and_the_field():
-    split = splits.Split(np.zeros((3, 28, 20, 1), np.uint8), None, True)
+    split = ArraySplit(np.zeros((3, 28, 20, 1), np.uint8), None, True)
     splits.check_shape(split, (28, 20, 1))
     splits.check_shape(split, [28, 20, 1])
     with pytest.raises(ValueError, match=r"model.image_shape \(32, 32, 3\), .*\(28, 20, 1\)"):

@@ -2,7 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from draw_jax.data import interface, splits
+from draw_jax.data import splits
+from draw_jax.data.interface import ArraySplit
 from draw_jax.evaluation import importance, passes
 from draw_jax.model import build
 from draw_jax.system import devices
@@ -58,7 +59,7 @@ def terms(drawer, images):
 def evaluate(drawer, images, **options):
     model, variables = drawer
     key = options.pop("key", jax.random.key(0))
-    split = interface.Split(images, None, False)
+    split = ArraySplit(images, None, False)
     return passes.evaluate(build.task(model), variables, split, prepare, key, **options)
 
 

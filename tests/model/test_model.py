@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from draw_jax.configs import digits, mnist, mnist_no_attention, mnist_small, smoke
-from draw_jax.data.interface import Batch, Split
+from draw_jax.data.interface import ArraySplit, Batch
 from draw_jax.evaluation import passes
-from draw_jax.model import attention, build, draw_task, losses
+from draw_jax.model import attention, build, draw, losses
 from draw_jax.model import gradients as by_hand
 from draw_jax.model.draw import Draw, Output, Trace
 from draw_jax.model.layers import Linear
@@ -215,7 +215,7 @@ class NoiseProbe(NamedTuple):
 
 
 def test_peer_bug_3_training_and_evaluation_draw_noise_for_every_step():
-    task, key = draw_task.task(NoiseProbe()), jax.random.key(0)
+    task, key = draw.task(NoiseProbe()), jax.random.key(0)
     config = smoke.get_config()
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 2, 1)).astype(np.uint8)
     params = jnp.float32(0)
@@ -227,7 +227,7 @@ def test_peer_bug_3_training_and_evaluation_draw_noise_for_every_step():
     assert abs(metrics["nll"] - 0.975) < 0.08
     _, other = update(state, 1, Batch(images, None))
     assert other["nll"] != metrics["nll"]
-    split = Split(images, None, False)
+    split = ArraySplit(images, None, False)
     result = passes.evaluate(task, {"params": params}, split, lambda image, key: image / 255.0, key)
     assert abs(result["nll"] - 0.975) < 0.08
 

@@ -1,0 +1,246 @@
+"""The classifier of section 4.1: DRAW's reader before one LSTM; and the task of any classifier.
+
+Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623.
+"""
+
+import math
+from typing import Any, NamedTuple, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from draw_jax.model import attention
+from draw_jax.model.layers import LSTM, Linear
+from draw_jax.model.task import Model, Task, Terms, Variables
+
+_FLOAT32 = jnp.float32
+
+
+class Glimpses(NamedTuple):
+    """Every glimpse of an unroll: T time steps of B images."""
+
+    logits: jax.Array  # of the classes, after each glimpse [T, B, classes]; the last decide
+    windows: attention.Window  # that were read through; arrays [T, B]
+
+
+class State(NamedTuple):
+    """What one time step hands to the next; B images."""
+
+    h: jax.Array  # [B, lstm_size]
+    cell: jax.Array  # [B, lstm_size]
+    read_raw: jax.Array  # eq. 21 of the next window [B, 5]
+
+
+class GlimpseClassifier(nn.Module):
+    """An LSTM that reads one glimpse a time step and names the class after the last, section 4.1.
+
+    `classifier.apply(variables, x)` gives the logits after every glimpse; `init` through it.
+
+    Note: the paper leaves gamma unbounded. Fed back through the LSTM, it then sooner or later grows
+    until training collapses, so that `max_gamma` bounds it here; 0 is the paper's.
+    """
+
+    image_shape: tuple[int, int, int]  # (H, W, C)
+    time_steps: int  # T, glimpses
+    lstm_size: int  # LSTM units
+    read_size: int  # N of the reader
+    classes: int
+    scales: int = 1  # grids of each glimpse about one centre, each twice as wide as the one before
+    read_delta: float = 1.0  # first window: delta~ of eq. 24, 1 = covers the image
+    read_sigma: float = 4.0  # first window: sigma, pixels
+    max_gamma: float = 1.0  # no glimpse is more intense; 0 = unbounded
+    dtype: str = "float32"  # of the products' operands; float32 or bfloat16
+    unroll: int = 1  # time steps in one pass of the compiled loop: speed only
+
+    def __post_init__(self) -> None:
+        """Checks the fields; lists, as JSON gives them, become tuples."""
+        object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        _check_fields(self)
+        super().__post_init__()
+
+    def setup(self) -> None:
+        """Makes the learned initial state, the LSTM and what is linear in its output."""
+        zeros = nn.initializers.zeros_init()
+        self.h_0 = self.param("h_0", zeros, (self.lstm_size,), _FLOAT32)
+        self.cell_0 = self.param("cell_0", zeros, (self.lstm_size,), _FLOAT32)
+        self.lstm = LSTM(self.lstm_size, self.dtype)
+        window = attention.raw_bias(self.read_delta, self.read_sigma)
+        # Windows are pixels: bfloat16 would move them.
+        self.heads = Linear(
+            self.classes + 5,
+            "float32",
+            lambda key, shape, dtype: jnp.asarray([0.0] * self.classes + window, dtype),
+        )
+
+    def __call__(self, x: jax.Array, trace: bool = False) -> Any:
+        """Returns the logits after each glimpse [T, B, classes]; with `trace`, Glimpses.
+
+        Args:
+            x: images [B, H, W, C], in [0, 1].
+            trace: static; whether to return the windows, too.
+
+        Raises:
+            ValueError: if the images do not have the shape that the model is built for.
+        """
+        if x.shape[1:] != self.image_shape:
+            raise ValueError(
+                f"expected images [B, H, W, C] with (H, W, C) = {self.image_shape}, got {x.shape}"
+            )
+
+        def step(module: GlimpseClassifier, state: State, x: jax.Array) -> Any:
+            state, logits, window = module.step(state, x)
+            return state, (logits, window if trace else None)
+
+        unroll = nn.scan(
+            step,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            in_axes=nn.broadcast,
+            length=self.time_steps,
+            unroll=self.unroll,
+        )
+        _, (logits, windows) = unroll(self, self.initial_state(len(x)), x)
+        return Glimpses(logits, windows) if trace else logits
+
+    def initial_state(self, batch_size: int) -> State:
+        """Returns the learned state before the first glimpse, the same for all images."""
+        h, cell = (jnp.broadcast_to(a, (batch_size, *a.shape)) for a in (self.h_0, self.cell_0))
+        return State(h, cell, self._heads(h)[1])
+
+    def step(self, state: State, x: jax.Array) -> tuple[State, jax.Array, attention.Window]:
+        """Returns the next state, the logits [B, classes] and the window that was read through.
+
+        Args:
+            state: after time step t - 1.
+            x: [B, H, W, C], in [0, 1].
+        """
+        height, width, _ = self.image_shape
+        window = attention.window(self._bounded(state.read_raw), self.read_size, height, width)
+        glimpses = [
+            attention.read(x, _widened(window, 2**k), self.read_size) for k in range(self.scales)
+        ]  # eq. 27
+        flat = [glimpse.reshape(len(x), -1) for glimpse in glimpses]
+        h, cell = self.lstm(flat, state.h, state.cell)
+        logits, read_raw = self._heads(h)
+        return State(h, cell, read_raw), logits, window
+
+    def _heads(self, h: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns the logits [B, classes] and the next window's five values [B, 5], eq. 21."""
+        logits, read_raw = jnp.split(self.heads(h), [self.classes], axis=-1)
+        return logits, read_raw
+
+    def _bounded(self, raw: jax.Array) -> jax.Array:
+        """Returns eq. 21's values with log gamma below its bound, smoothly."""
+        if not self.max_gamma:
+            return raw
+        highest = math.log(self.max_gamma)
+        log_gamma = highest - jax.nn.softplus(highest - raw[..., 4:])
+        return jnp.concatenate([raw[..., :4], log_gamma], axis=-1)
+
+
+def _widened(window: attention.Window, factor: int) -> attention.Window:
+    """Returns a window about the same centre, its stride and sigma times a factor."""
+    return window._replace(delta=factor * window.delta, sigma_sq=factor**2 * window.sigma_sq)
+
+
+def _check_fields(model: GlimpseClassifier) -> None:
+    """Raises ValueError naming the first field that cannot be."""
+    if len(model.image_shape) != 3 or min(model.image_shape) < 1:
+        raise ValueError(f"expected image_shape (H, W, C) of sizes >= 1, got {model.image_shape}")
+    for name, least in (
+        *(("time_steps", 1), ("lstm_size", 1), ("read_size", 2), ("classes", 2)),
+        *(("scales", 1), ("unroll", 1)),
+    ):
+        if getattr(model, name) < least:
+            raise ValueError(f"expected {name} >= {least}, got {getattr(model, name)}")
+    for name in ("read_delta", "read_sigma"):
+        if not getattr(model, name) > 0:
+            raise ValueError(f"expected {name} > 0, got {getattr(model, name)}")
+    if not model.max_gamma >= 0:
+        raise ValueError(f"expected max_gamma > 0, or 0 for no bound, got {model.max_gamma}")
+    if model.dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"expected dtype float32 or bfloat16, got {model.dtype!r}")
+
+
+# --- the task
+
+
+def task(model: GlimpseClassifier) -> Task:
+    """Returns the task of a glimpse classifier: cross-entropy after the last glimpse, in nats."""
+
+    def loss_terms(
+        variables: Variables, x: jax.Array, labels: jax.Array | None, key: jax.Array
+    ) -> Terms:
+        return terms(cast(jax.Array, model.apply(variables, x)), labels)
+
+    def evaluation_terms(
+        variables: Variables, x: jax.Array, labels: jax.Array | None, keys: jax.Array
+    ) -> tuple[Terms, Terms]:
+        glimpses = cast(Glimpses, model.apply(variables, x, trace=True))
+        height, width, _ = model.image_shape
+        windows = attention.summary("read", glimpses.windows, model.read_size, height, width)
+        return terms(glimpses.logits, labels), told(glimpses.logits, labels) | windows
+
+    pixels = math.prod(model.image_shape)
+    glimpse = model.scales * (model.read_size**2 + 2 * model.read_size * sum(model.image_shape[:2]))
+    kept = pixels + model.time_steps * (glimpse + 6 * model.lstm_size)
+    return of_classes(model, model.classes, loss_terms, evaluation_terms, kept)
+
+
+def of_classes(
+    model: Model, classes: int, loss_terms: Any, evaluation_terms: Any, floats_kept: int
+) -> Task:
+    """Returns the task of a classifier, which ranks checkpoints by their error."""
+    return Task(
+        model,
+        loss_terms,
+        evaluation_terms,
+        log_weight=None,
+        totals=(),
+        objective="cross_entropy",
+        metric="error",
+        lower_is_better=True,
+        columns=("error", "cross_entropy"),
+        floats_kept=floats_kept,
+        classes=classes,
+    )
+
+
+def terms(logits: jax.Array, labels: jax.Array | None) -> Terms:
+    """Returns the cross-entropy of the last logits, nats [B], and whether they are wrong, 0 or 1.
+
+    Args:
+        logits: [T, B, classes].
+        labels: integers [B], in [0, classes).
+    """
+    assert labels is not None  # as `splits.check_labels` saw
+    return {
+        "cross_entropy": optax.softmax_cross_entropy_with_integer_labels(logits[-1], labels),
+        "error": wrong(logits[-1], labels),
+    }
+
+
+def told(logits: jax.Array, labels: jax.Array | None) -> Terms:
+    """Returns whether each time step is wrong, [B, T], and of the last the confusion.
+
+    The confusion [B, classes, classes] is 1 at (label, answer) and 0 elsewhere, so that its mean
+    over images has in row i what the images of class i were taken for.
+
+    Args:
+        logits: [T, B, classes].
+        labels: integers [B], in [0, classes).
+    """
+    assert labels is not None  # as `splits.check_labels` saw
+    classes = logits.shape[-1]
+    label, answer = (jax.nn.one_hot(a, classes) for a in (labels, logits[-1].argmax(axis=-1)))
+    return {
+        "error_per_step": wrong(logits, labels[None]).T,
+        "confusion": label[:, :, None] * answer[:, None, :],
+    }
+
+
+def wrong(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns 1 where the largest of the logits [..., classes] is not the label's, else 0 [...]."""
+    return (logits.argmax(axis=-1) != labels).astype(_FLOAT32)
