@@ -7,6 +7,7 @@ Exit codes: 0 measured, 1 error, 2 bad flags.
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -76,11 +77,30 @@ def main() -> int:
     for name in (*task.columns, "importance_weighted_nll"):
         if name in result:
             print(f"  {name:24}{result[name]:10.3f} +- {result[f'{name}_se']:.3f}")
+    if task.classes:
+        result |= _errors(result)
     text = json.dumps(result)
     print(text)
     if _JSON.value:
         files.write_whole(Path(_JSON.value), lambda file: file.write(f"{text}\n".encode()))
     return 0
+
+
+def _errors(result: dict[str, Any]) -> dict[str, Any]:
+    """Prints what a classifier got wrong, and returns the count and the rate's interval."""
+    from draw_jax.evaluation import classification
+
+    images = result["images"]
+    errors = round(result["error"] * images)
+    low, high = classification.interval(errors, images)
+    print(
+        f"  {errors:,} of {images:,} images wrong: {100 * errors / images:.2f} %; "
+        f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"
+    )
+    if len(result["error_per_step"]) > 1:
+        rates = "  ".join(f"{100 * rate:.2f}" for rate in result["error_per_step"])
+        print(f"  after each glimpse, %: {rates}")
+    return {"errors": errors, "error_low": low, "error_high": high}
 
 
 def command(argv: Sequence[str]) -> int:
