@@ -83,8 +83,14 @@ def test_the_tables_name_every_command_and_every_configuration():
 
 @pytest.mark.parametrize("name", configs.names())
 def test_the_table_of_configurations_tells_their_sizes(name):
-    model = importlib.import_module(f"draw_jax.configs.{name}").get_config().model
+    config = importlib.import_module(f"draw_jax.configs.{name}").get_config()
+    model = config.model
     (row,) = [line for line in README.splitlines() if line.startswith(f"| [`{name}`]")]
+    if config.kind != "draw":
+        size = f"{config.data.size}x{config.data.size}, {config.data.clutter or 'no'} crops"
+        steps = str(model.time_steps) if "time_steps" in model else "-"
+        assert [cell.strip() for cell in row.split("|")[3:5]] == [size, steps]
+        return
     windows = [f"{n}x{n}" if n else "-" for n in (model.read_size, model.write_size)]
     sizes = [f"{model.time_steps}", f"{model.enc_size}/{model.dec_size}", f"{model.latent_size}"]
     assert [cell.strip() for cell in row.split("|")[3:-1]] == [*sizes, *windows]
