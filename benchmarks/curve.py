@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -12,7 +13,7 @@ from draw_jax.system import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "A run directory that train.py made")
 _OUT = flags.DEFINE_string("out", "curve.png", "The picture")
-_LEVELS = flags.DEFINE_list("levels", [], "Published results to draw as lines: name=nats")
+_LEVELS = flags.DEFINE_list("levels", [], "Published results to draw as lines: name=value")
 
 
 def main() -> int:
@@ -21,30 +22,34 @@ def main() -> int:
     rows = MetricsFile(run / "metrics.jsonl").rows()
     if not rows:
         raise checkpoint.CheckpointError(f"{run} holds no metrics")
+    metric, factor, label = _shown(rows)
     series = {}
     for split in ("train", "validation"):
-        points = [(r["step"], r["elbo_loss"]) for r in rows if r["split"] == split]
+        points = [(r["step"], factor * r[metric]) for r in rows if r["split"] == split]
         if points:
-            steps, losses = zip(*points, strict=True)
-            series[split] = steps, losses
+            steps, values = zip(*points, strict=True)
+            series[split] = steps, values
     levels = {}
     for level in _LEVELS.value:
-        name, equals, nats = level.rpartition("=")
+        name, equals, value = level.rpartition("=")
         if not equals:
-            raise ValueError(f"--levels: expected name=nats, got {level!r}")
-        levels[name] = float(nats)
-    curves.curves(
-        series,
-        _OUT.value,
-        y_label="bound, nats per image",
-        references=levels,
-    )
-    print("| update | validation loss, nats |\n|---|---|")
+            raise ValueError(f"--levels: expected name=value, got {level!r}")
+        levels[name] = float(value)
+    curves.curves(series, _OUT.value, y_label=label, references=levels)
+    print(f"| update | validation: {label} |\n|---|---|")
     for row in rows:
         if row["split"] == "validation":
-            print(f"| {row['step']:,} | {row['elbo_loss']:.2f} +- {row['elbo_loss_se']:.2f} |")
+            value, error = (factor * row[name] for name in (metric, f"{metric}_se"))
+            print(f"| {row['step']:,} | {value:.2f} +- {error:.2f} |")
     print(_OUT.value)
     return 0
+
+
+def _shown(rows: list[dict[str, Any]]) -> tuple[str, float, str]:
+    """Returns the metric that the rows tell, the factor that it is shown with, and its name."""
+    if any("error" in row for row in rows):
+        return "error", 100.0, "error, %"
+    return "elbo_loss", 1.0, "negative ELBO, nats per image"
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     config.model.read_size = 12  # N of the read window
     config.model.classes = 10
     config.model.scales = 1  # grids of a glimpse, each twice as wide as the one before
+    config.model.conv_channels = ()  # of 3x3 convolutions of a glimpse; () = none
     config.model.read_delta = 1.0  # first read window: stride, 1 = covers the image
     config.model.read_sigma = 4.0  # first read window: standard deviation of a filter, pixels
     config.model.max_gamma = 1.0  # bound of a glimpse's intensity; 0 = none, as in the paper

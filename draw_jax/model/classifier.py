@@ -48,6 +48,7 @@ class GlimpseClassifier(nn.Module):
     read_size: int  # N of the reader
     classes: int
     scales: int = 1  # grids of each glimpse about one centre, each twice as wide as the one before
+    conv_channels: tuple[int, ...] = ()  # of 3x3 convolutions of a glimpse, each halving its sides
     read_delta: float = 1.0  # first window: delta~ of eq. 24, 1 = covers the image
     read_sigma: float = 4.0  # first window: sigma, pixels
     max_gamma: float = 1.0  # no glimpse is more intense; 0 = unbounded
@@ -57,6 +58,7 @@ class GlimpseClassifier(nn.Module):
     def __post_init__(self) -> None:
         """Checks the fields; lists, as JSON gives them, become tuples."""
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        object.__setattr__(self, "conv_channels", tuple(self.conv_channels))
         _check_fields(self)
         super().__post_init__()
 
@@ -65,6 +67,9 @@ class GlimpseClassifier(nn.Module):
         zeros = nn.initializers.zeros_init()
         self.h_0 = self.param("h_0", zeros, (self.lstm_size,), _FLOAT32)
         self.cell_0 = self.param("cell_0", zeros, (self.lstm_size,), _FLOAT32)
+        self.convolutions = [
+            nn.Conv(features, (3, 3), dtype=self.dtype) for features in self.conv_channels
+        ]
         self.lstm = LSTM(self.lstm_size, self.dtype)
         window = attention.raw_bias(self.read_delta, self.read_sigma)
         # Windows are pixels: bfloat16 would move them.
@@ -121,10 +126,18 @@ class GlimpseClassifier(nn.Module):
         glimpses = [
             attention.read(x, _widened(window, 2**k), self.read_size) for k in range(self.scales)
         ]  # eq. 27
-        flat = [glimpse.reshape(len(x), -1) for glimpse in glimpses]
-        h, cell = self.lstm(flat, state.h, state.cell)
+        h, cell = self.lstm(self._features(glimpses), state.h, state.cell)
         logits, read_raw = self._heads(h)
         return State(h, cell, read_raw), logits, window
+
+    def _features(self, glimpses: list[jax.Array]) -> list[jax.Array]:
+        """Returns what the LSTM is given of glimpses [B, N, N, C]: themselves, or feature maps."""
+        if self.conv_channels:
+            maps = jnp.concatenate(glimpses, axis=-1)
+            for convolution in self.convolutions:
+                maps = nn.max_pool(nn.relu(convolution(maps)), (2, 2), (2, 2))
+            glimpses = [maps.astype(_FLOAT32)]
+        return [glimpse.reshape(len(glimpse), -1) for glimpse in glimpses]
 
     def _heads(self, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns the logits [B, classes] and the next window's five values [B, 5], eq. 21."""
@@ -155,6 +168,13 @@ def _check_fields(model: GlimpseClassifier) -> None:
     ):
         if getattr(model, name) < least:
             raise ValueError(f"expected {name} >= {least}, got {getattr(model, name)}")
+    if any(type(n) is not int or n < 1 for n in model.conv_channels):
+        raise ValueError(f"expected conv_channels >= 1, got {model.conv_channels}")
+    if model.read_size < 2 ** len(model.conv_channels):
+        raise ValueError(
+            f"expected at most {int(math.log2(model.read_size))} conv_channels, as each halves a "
+            f"glimpse of {model.read_size}x{model.read_size}, got {len(model.conv_channels)}"
+        )
     for name in ("read_delta", "read_sigma"):
         if not getattr(model, name) > 0:
             raise ValueError(f"expected {name} > 0, got {getattr(model, name)}")
