@@ -5,13 +5,29 @@ The task is that of Mnih et al. 2014, arXiv 1406.6247, and of section 4.1 of Gre
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from draw_jax.data.interface import Batch, Split
 
 _SPLITS = ("train", "validation", "test")
 _ENDLESS = 2**62  # images of a stream
+_MOST_CLUTTER = 1000  # crops in an image; far fewer fill any canvas
+
+
+class Places(NamedTuple):
+    """What B images are made of: top and left are first rows and columns, from 0."""
+
+    digit: np.ndarray  # the one to name, int64 [B]
+    top: np.ndarray  # where it lies on the canvas [B]
+    left: np.ndarray
+    source: np.ndarray  # the digits that are cropped [clutter, B]
+    source_top: np.ndarray  # where the crop lies in its digit [clutter, B]
+    source_left: np.ndarray
+    crop_top: np.ndarray  # where it lies on the canvas [clutter, B]
+    crop_left: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,6 +59,10 @@ class Cluttered:
                 raise ValueError(
                     f"config.data.{name}: expected a whole number >= {least}{reason}, got {value!r}"
                 )
+        if self.clutter > _MOST_CLUTTER:
+            raise ValueError(
+                f"config.data.clutter: expected at most {_MOST_CLUTTER} crops, got {self.clutter}"
+            )
         if self.crop_size > min(height, width):
             raise ValueError(
                 f"config.data.crop_size: expected at most {min(height, width)}, the digits' shorter "
@@ -76,20 +96,26 @@ class Cluttered:
             indices: integers [B] in [0, len).
         """
         digits, labels = self._arrays()
-        count, height, width = digits.shape
+        places = self.places(indices)
+        return Batch(paint(digits, places, self.size, self.crop_size), labels[places.digit])
+
+    def places(self, indices: np.ndarray) -> Places:
+        """Return what the images at some indices [B] are made of."""
+        height, width, _ = self.digits.image_shape
         draws = _draws(self.seed, self.split, indices, 3 + 5 * self.clutter)
-        chosen = _below(draws[0], count) if self.endless else np.asarray(indices)
-        canvas = np.zeros((len(chosen), self.size, self.size), np.uint16)
-        crop = self.crop_size
-        for k in range(self.clutter):
-            source, top, left, y, x = draws[3 + 5 * k : 8 + 5 * k]
-            corner = (_below(top, height - crop + 1), _below(left, width - crop + 1))
-            place = (_below(y, self.size - crop + 1), _below(x, self.size - crop + 1))
-            _add(canvas, place, digits, _below(source, count), corner, (crop, crop))
-        place = (_below(draws[1], self.size - height + 1), _below(draws[2], self.size - width + 1))
-        _add(canvas, place, digits, chosen, (0, 0), (height, width))
-        images = np.minimum(canvas, 255).astype(np.uint8)[..., None]
-        return Batch(images, labels[chosen])
+        digit, top, left = draws[:3]
+        source, source_top, source_left, crop_top, crop_left = (draws[3 + j :: 5] for j in range(5))
+        count, crop = len(self.digits), self.crop_size
+        return Places(
+            _below(digit, count) if self.endless else np.asarray(indices, np.int64),
+            _below(top, self.size - height + 1),
+            _below(left, self.size - width + 1),
+            _below(source, count),
+            _below(source_top, height - crop + 1),
+            _below(source_left, width - crop + 1),
+            _below(crop_top, self.size - crop + 1),
+            _below(crop_left, self.size - crop + 1),
+        )
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the digits, uint8 [N, h, w], and their labels, int32 [N]."""
@@ -100,29 +126,41 @@ class Cluttered:
         return self.__dict__["arrays"]
 
 
-def _add(
-    canvas: np.ndarray,
-    place: tuple[np.ndarray, np.ndarray],
-    digits: np.ndarray,
-    chosen: np.ndarray,
-    corner: tuple[np.ndarray | int, np.ndarray | int],
-    shape: tuple[int, int],
-) -> None:
-    """Adds a part of one digit to each canvas [B, H, W]: flat indices, the fastest in NumPy."""
-    rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])
+def paint(digits: np.ndarray, places: Places, size: int, crop_size: int) -> np.ndarray:
+    """Returns images of digits among crops of digits, uint8 [B, size, size, 1].
 
-    def flat(array: np.ndarray, n: np.ndarray, y: np.ndarray | int, x: np.ndarray | int):
-        height, width = array.shape[1:]
-        first = (n * height + y) * width + x
-        return first[:, None] + (rows * width + columns).reshape(-1)
+    Args:
+        digits: uint8 [N, h, w], of which each part is taken.
+        places: of B images.
+        size: height and width of the images, pixels.
+        crop_size: height and width of a crop, pixels.
+    """
+    canvas = np.zeros((len(places.digit), size, size), np.uint8)
+    crops = _windows(digits, crop_size, crop_size)
+    chosen = places.source, places.source_top, places.source_left
+    for source, top, left, crop_top, crop_left in zip(
+        *chosen, places.crop_top, places.crop_left, strict=True
+    ):
+        _add(canvas, crops[source, top, left], crop_top, crop_left)
+    _add(canvas, digits[places.digit], places.top, places.left)
+    return canvas[..., None]
 
-    onto = flat(canvas, np.arange(len(canvas)), *place)
-    pixels = digits.reshape(-1)[flat(digits, chosen, *corner)]
-    canvas.reshape(-1)[onto] += pixels  # each canvas pixel once
+
+def _add(canvas: np.ndarray, parts: np.ndarray, top: np.ndarray, left: np.ndarray) -> None:
+    """Adds a part [B, h, w] to each canvas [B, H, W], up to white."""
+    at = np.arange(len(canvas)), top, left
+    windows = _windows(canvas, *parts.shape[1:])
+    below = windows[at]
+    windows[at] = below + np.minimum(parts, 255 - below)  # uint8, which would wrap around
+
+
+def _windows(images: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns every window of each image, a view [B, tops, lefts, height, width]."""
+    return sliding_window_view(images, (height, width), axis=(1, 2), writeable=True)
 
 
 def _below(draws: np.ndarray, limit: int) -> np.ndarray:
-    """Returns whole numbers of [0, limit), int64 [B], from 32 random bits each, limit <= 2^31."""
+    """Returns whole numbers of [0, limit), int64 of the draws' shape, from 32 bits each, limit <= 2^31."""
     return ((draws >> np.uint64(32)) * np.uint64(limit) >> np.uint64(32)).astype(np.int64)
 
 
