@@ -54,10 +54,14 @@ def evaluate(
         the share `off_image`.
 
     Raises:
-        ValueError: if the split is empty, or importance samples are asked of a model without z.
+        ValueError: if the split is empty or endless, or importance samples are asked of a model without z.
     """
     if len(split) == 0:
         raise ValueError("expected a split of at least one image, got none")
+    if split.endless:
+        raise ValueError(
+            "expected a split with an end, got endless training images: evaluate validation or test"
+        )
     if importance_samples and task.log_weight is None:
         raise ValueError("expected importance_samples 0: this model draws no z to weight")
     losses: dict[str, list[np.ndarray]] = {}

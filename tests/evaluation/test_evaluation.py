@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from draw_jax.data import splits
+from draw_jax.data.cluttered import Cluttered
 from draw_jax.data.interface import ArraySplit
 from draw_jax.evaluation import importance, passes
 from draw_jax.model import build
@@ -194,3 +195,11 @@ def test_the_caller_is_told_how_far_and_may_stop(drawer, images):
 def test_no_images_are_refused(drawer, images):
     with pytest.raises(ValueError, match="expected a split of at least one image, got none"):
         evaluate(drawer, images[:0])
+
+
+def test_an_endless_split_is_refused(drawer):
+    model, variables = drawer
+    digits = ArraySplit(np.ones((3, 5, 5, 1), np.uint8), np.zeros(3, np.int32), binary=False)
+    endless = Cluttered(digits, seed=0, split="train", size=7, clutter=0, crop_size=1)
+    with pytest.raises(ValueError, match="an end, got endless .*: evaluate validation or test"):
+        passes.evaluate(build.task(model), variables, endless, prepare, jax.random.key(0))
