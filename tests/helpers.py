@@ -26,6 +26,22 @@ TINY = {
     "read_size": 2,
     "write_size": 3,
 }
+# A classifier and a run that take seconds, over `configs/cluttered_mnist.py`.
+SMALL_CLASSIFIER = {
+    "data.source": "digits",
+    "data.size": 28,
+    "data.clutter": 2,
+    "model.image_shape": (28, 28, 1),
+    "model.time_steps": 2,
+    "model.lstm_size": 8,
+    "model.read_size": 4,
+    "train.batch_size": 20,
+    "train.num_steps": 4,
+    "train.warmup_steps": 1,
+    "train.decay_steps": 4,
+    "train.log_every": 1,
+    "train.eval_every": 4,
+}
 NO_ATTENTION = {"model.read_size": 0, "model.write_size": 0}  # compiles in half the time
 
 # Slow code, but compiled many times faster.
@@ -77,6 +93,13 @@ def small_config(**fields):
     """Returns the locked smoke configuration, tiny, with fields such as {"model.unroll": 2}."""
     config = importlib.import_module("draw_jax.configs.smoke").get_config()
     config.update_from_flattened_dict(SMALL | fields)
+    return config.lock()
+
+
+def classifier_config(**fields):
+    """Returns the locked configuration of a tiny classifier, with fields as of `small_config`."""
+    config = importlib.import_module("draw_jax.configs.cluttered_mnist").get_config()
+    config.update_from_flattened_dict(SMALL_CLASSIFIER | fields)
     return config.lock()
 
 

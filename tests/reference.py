@@ -263,3 +263,40 @@ def unroll(variables, x, eps, read_size, write_size):
         state, step = draw_step(p, state, x, eps[t], read_size, write_size)
         steps.append(step)
     return bernoulli_nll(state.canvas, x), steps
+
+
+class Glimpse(NamedTuple):
+    """What one time step of the classifier shows."""
+
+    window: Window
+    logits: list[float]
+
+
+def classify(variables, x, time_steps, read_size, classes, scales, max_gamma):
+    """Returns every Glimpse of one image [H, W, C]: section 4.1, with the read of eqs 21-27.
+
+    The window of step t is linear in h_{t-1}. Ours, not the paper's: the bound of gamma, and
+    further grids about the same centre, grid k 2^k times as wide and as blurred as the first.
+    """
+    params = variables["params"]
+    heads, gates = (
+        [np.asarray(layer[name], np.float64) for name in ("kernel", "bias")]
+        for layer in (params["heads"], params["lstm"]["gates"])
+    )
+    h, cell = ([float(value) for value in params[name]] for name in ("h_0", "cell_0"))
+    height, width, _ = x.shape
+    glimpses = []
+    for _ in range(time_steps):
+        raw = linear(h, *heads)[classes:]  # eq. 21
+        first = window(raw, read_size, height, width)
+        if max_gamma:
+            first = first._replace(gamma=1 / (1 / first.gamma + 1 / max_gamma))
+        seen = []
+        for k in range(scales):
+            wider = first._replace(
+                delta=2**k * first.delta, sigma_sq=(2**k * math.sqrt(first.sigma_sq)) ** 2
+            )
+            seen += [float(value) for value in np.ravel(read(x, wider, read_size))]  # eq. 27
+        h, cell = lstm(seen, h, cell, *gates)
+        glimpses.append(Glimpse(first, linear(h, *heads)[:classes]))
+    return glimpses

@@ -16,6 +16,7 @@ from draw_jax.model.layers import LSTM, Linear
 from draw_jax.model.task import Model, Task, Terms, Variables
 
 _FLOAT32 = jnp.float32
+_MOST_SCALES = 16  # the widest grid is then 32,768 times as wide as the first
 
 
 class Glimpses(NamedTuple):
@@ -76,7 +77,7 @@ class GlimpseClassifier(nn.Module):
         self.heads = Linear(
             self.classes + 5,
             "float32",
-            lambda key, shape, dtype: jnp.asarray([0.0] * self.classes + window, dtype),
+            lambda key, shape, dtype: jnp.zeros(shape, dtype).at[-5:].set(jnp.asarray(window)),
         )
 
     def __call__(self, x: jax.Array, trace: bool = False) -> Any:
@@ -182,6 +183,8 @@ def _check_fields(model: GlimpseClassifier) -> None:
         raise ValueError(f"expected max_gamma > 0, or 0 for no bound, got {model.max_gamma}")
     if model.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"expected dtype float32 or bfloat16, got {model.dtype!r}")
+    if model.scales > _MOST_SCALES:
+        raise ValueError(f"expected scales <= {_MOST_SCALES}, got {model.scales}")
 
 
 # --- the task
