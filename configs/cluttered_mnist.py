@@ -1,6 +1,8 @@
 """The paper's classifier (section 4.1, Table 3): 8 glimpses of 12x12 on 100x100 cluttered MNIST.
 
-python train.py --config=configs/cluttered_mnist.py
+    python train.py --config=configs/cluttered_mnist.py
+
+Not yet trained to its end.
 """
 
 from ml_collections import ConfigDict
@@ -24,7 +26,7 @@ def get_config() -> ConfigDict:
     config.model.time_steps = 8  # T, glimpses
     config.model.lstm_size = 256  # LSTM units
     config.model.read_size = 12  # N of the read window
-    config.model.classes = 10
+    config.model.classes = 10  # labels are 0 to 9
     config.model.scales = 1  # grids of a glimpse, each twice as wide as the one before
     config.model.conv_channels = ()  # of 3x3 convolutions of a glimpse; () = none
     config.model.read_delta = 1.0  # first read window: stride, 1 = covers the image

@@ -9,6 +9,8 @@ from draw_jax.training import config as settings
 
 FOLDER = Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+COMPLETE = {"draw": "mnist", "classifier": "cluttered_mnist"}  # of each kind, every field's comment
+MADE = ("cluttered_mnist",)  # sets whose size is a field
 # What other programs call by name.
 CONTRACT = {
     *("seed", "kind", "data.name", "data.data_dir", "data.manual_dir", "data.binarization"),
@@ -34,14 +36,13 @@ def fields(config, prefix=""):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_is_complete_and_builds_its_model(name):
-    config, mnist = load(name), load("mnist")
+    config = load(name)
+    complete = load(COMPLETE[config.kind])
     model = settings.check(config).model
     variables = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
     assert len(jax.tree.leaves(variables["params"])) > 5
-    if config.kind == mnist.kind:
-        assert set(fields(config)) == set(fields(mnist))
-        types = {key: type(value) for key, value in fields(mnist).items()}
-        assert {key: type(value) for key, value in fields(config).items()} == types
+    types = {key: type(value) for key, value in fields(complete).items()}
+    assert {key: type(value) for key, value in fields(config).items()} == types
     if config.train.decay_steps:  # a schedule that ends where the run does
         assert config.train.decay_steps == config.train.num_steps
     assert config.train.warmup_steps < config.train.num_steps
@@ -53,13 +54,30 @@ def test_a_config_says_how_to_run_it(name):
     assert text.startswith('"""') and f"python train.py --config=configs/{name}.py" in text
 
 
-def test_every_field_of_mnist_has_a_comment():
-    lines = (FOLDER / "mnist.py").read_text().splitlines()
+def assignments(name):
+    """Returns {"group.field": whether its line has a comment} of the fields that a file sets."""
+    lines = (FOLDER / f"{name}.py").read_text().splitlines()
     assigned = [line for line in lines if line.startswith("    config.") and " = " in line]
-    groups = [line for line in assigned if line.endswith("= ConfigDict()")]
-    commented = [line for line in assigned if "  # " in line]
-    assert len(groups) == 3 and len(commented) == len(fields(load("mnist")))
-    assert len(assigned) == len(groups) + len(commented)
+    return {
+        line.split(" = ")[0].strip().removeprefix("config."): "  # " in line
+        for line in assigned
+        if not line.endswith("= ConfigDict()")
+    }
+
+
+def test_every_field_of_mnist_has_a_comment():
+    commented = assignments("mnist")
+    assert set(commented) == set(fields(load("mnist"))) and all(commented.values())
+
+
+@pytest.mark.parametrize("name", [name for name in COMPLETE.values() if name != "mnist"])
+def test_every_field_that_mnist_lacks_has_a_comment(name):
+    commented = assignments(name)
+    lacking = set(fields(load(name))) - set(fields(load("mnist")))
+    assert lacking and all(commented.get(field) for field in lacking)
+    # A model of another kind means something else by the same name: all of its fields, too.
+    model = {field for field in fields(load(name)) if field.startswith("model.")}
+    assert all(commented.get(field) for field in model)
 
 
 def test_the_names_of_the_contract():
@@ -75,6 +93,23 @@ def test_mnist_is_table_3_of_the_paper():
     assert (model.read_size, model.write_size, model.image_shape) == (2, 5, (28, 28, 1))
     assert load("mnist").data.name == "binarized_mnist"
     assert load("mnist").data.binarization == "fixed"
+
+
+@pytest.mark.parametrize(("name", "time_steps"), [("cluttered_mnist", 8), ("cluttered_mnist_4", 4)])
+def test_the_classifiers_are_table_3_of_the_paper(name, time_steps):
+    config = load(name)
+    model, data = config.model, config.data
+    assert (model.time_steps, model.lstm_size, model.read_size) == (time_steps, 256, 12)
+    assert (data.size, data.clutter, data.crop_size, data.source) == (100, 8, 8, "mnist")
+    assert {n for n, v in fields(config).items() if v != fields(load("cluttered_mnist"))[n]} <= {
+        "model.time_steps"
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if load(name).data.name in MADE])
+def test_a_model_reads_images_of_the_size_that_are_made(name):
+    config = load(name)
+    assert tuple(config.model.image_shape) == (config.data.size, config.data.size, 1)
 
 
 def test_no_attention_differs_from_mnist_in_attention_alone():

@@ -1,0 +1,16 @@
+"""The paper's classifier (section 4.1) with 4 glimpses instead of 8, on 100x100 cluttered MNIST.
+
+    python train.py --config=configs/cluttered_mnist_4.py
+
+Not yet trained to its end.
+"""
+
+from ml_collections import ConfigDict
+
+from draw_jax.configs import cluttered_mnist
+
+
+def get_config() -> ConfigDict:
+    config = cluttered_mnist.get_config()
+    config.model.time_steps = 4
+    return config
