@@ -4,12 +4,16 @@ import os
 import signal
 import time
 
+import numpy as np
 import pytest
 
 from draw_jax.evaluation import passes
 from draw_jax.runs import directory
 from draw_jax.training import loop
+from draw_jax.training.job import Job
+from tests.helpers import classifier_config
 from tests.training.whole_runs import (
+    arrays,
     assert_same_run,
     files,
     finish,
@@ -18,6 +22,7 @@ from tests.training.whole_runs import (
     small,
     start,
     steps,
+    timeless,
 )
 
 pytestmark = [
@@ -126,3 +131,28 @@ def test_a_signal_in_the_middle_of_a_validation(step, whole, tmp_path, monkeypat
     monkeypatch.undo()
     assert loop.train(small(), tmp_path) == loop.FINISHED
     assert_same_run(tmp_path, whole)
+
+
+def test_a_classifier_of_endless_images_continues_as_if_nothing_had_been(tmp_path, monkeypatch):
+    fields = {"data.size": 40, "model.image_shape": (40, 40, 1), "train.num_steps": 6}
+    config = classifier_config(**fields | {"train.decay_steps": 6, "train.eval_every": 6})
+    assert loop.train(config, tmp_path / "whole") == loop.FINISHED
+    make, made = Job.batch, []
+
+    def make_and_stop(job, step):
+        made.append(step)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return make(job, step)
+
+    monkeypatch.setattr(Job, "batch", make_and_stop)
+    assert loop.train(config, tmp_path / "run") == loop.STOPPED
+    assert loop.train(config, tmp_path / "run") == loop.FINISHED
+    assert made == [0, 1, 2, 3, 4, 5]
+    found = [[timeless(row) for row in rows(tmp_path / name)] for name in ("run", "whole")]
+    assert [row["step"] for row in found[0]] == [1, 2, 3, 4, 5, 6, 6]
+    assert found[0] == found[1] and {"error", "confusion"} <= set(found[0][-1])
+    ours, theirs = (arrays(tmp_path / name, 6) for name in ("run", "whole"))
+    assert set(ours) == set(theirs) and len(ours) > 12
+    for name, array in ours.items():
+        np.testing.assert_array_equal(array, theirs[name], err_msg=name)
