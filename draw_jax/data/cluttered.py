@@ -5,6 +5,7 @@ The task is that of Mnih et al. 2014, arXiv 1406.6247, and of section 4.1 of Gre
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -95,7 +96,7 @@ class Cluttered:
         Args:
             indices: integers [B] in [0, len).
         """
-        digits, labels = self._arrays()
+        digits, labels = self._arrays
         places = self.places(indices)
         return Batch(paint(digits, places, self.size, self.crop_size), labels[places.digit])
 
@@ -117,13 +118,12 @@ class Cluttered:
             _below(crop_left, self.size - crop + 1),
         )
 
+    @functools.cached_property
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the digits, uint8 [N, h, w], and their labels, int32 [N]."""
-        if "arrays" not in self.__dict__:
-            images, labels = self.digits.batch(np.arange(len(self.digits)))
-            assert labels is not None  # as __post_init__ saw
-            self.__dict__["arrays"] = np.ascontiguousarray(images[..., 0]), labels
-        return self.__dict__["arrays"]
+        """The digits, uint8 [N, h, w], and their labels, int32 [N]."""
+        images, labels = self.digits.batch(np.arange(len(self.digits)))
+        assert labels is not None  # as __post_init__ saw
+        return np.ascontiguousarray(images[..., 0]), labels
 
 
 def paint(digits: np.ndarray, places: Places, size: int, crop_size: int) -> np.ndarray:
