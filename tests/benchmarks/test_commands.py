@@ -4,11 +4,16 @@ import pytest
 
 from configs import smoke
 from tests.benchmarks.commands import PLAIN, TINY, check_measured, check_table, run_measurements
+from tests.helpers import SMALL_CLASSIFIER
 
 pytestmark = pytest.mark.slow
 
 RUNS = {
     "breakdown": ("benchmarks.breakdown", *TINY, "--images=50"),
+    "data": (
+        *("benchmarks.data", "--config=configs/cluttered_mnist.py", "--repeats=3"),
+        *(f"--config.{name}={value}" for name, value in SMALL_CLASSIFIER.items()),
+    ),
     "sample": ("benchmarks.sample", *TINY, "--batches=1,3"),
     "scaling": (
         *("benchmarks.scaling", *TINY, *PLAIN, "--time_steps=4,2"),
@@ -51,6 +56,13 @@ def test_breakdown_has_every_piece_and_percentages_of_the_step(runs):
     every = smoke.get_config().train.log_every
     assert figures["logging_percent"] == pytest.approx(100 * median["logging"] / step / every)
     assert "do not add up" in runs["breakdown"].stdout
+
+
+def test_data_is_measured_beside_an_update(runs):
+    figures = runs["data"].figures
+    median = {name: figures[name]["median"] for name in ("batch", "to the device", "update")}
+    parts = median["batch"] + median["to the device"]
+    assert figures["data_percent"] == pytest.approx(100 * parts / median["update"])
 
 
 def test_sample_measures_the_batches_asked_for(runs):
