@@ -265,6 +265,29 @@ def unroll(variables, x, eps, read_size, write_size):
     return bernoulli_nll(state.canvas, x), steps
 
 
+def convolve(maps, kernel, bias):
+    """Returns max(0, maps * kernel + bias), black beyond the edges: [N, N, C] -> [N, N, D]."""
+    size, _, channels = maps.shape
+    result = np.zeros((size, size, len(bias)))
+    for y, x, d in np.ndindex(*result.shape):
+        total = float(bias[d])
+        for j, i, c in np.ndindex(3, 3, channels):
+            row, column = y + j - 1, x + i - 1
+            if 0 <= row < size and 0 <= column < size:
+                total += float(maps[row, column, c]) * float(kernel[j, i, c, d])
+        result[y, x, d] = max(0.0, total)
+    return result
+
+
+def halve(maps):
+    """Returns the largest of every 2x2 pixels, [N, N, C] -> [N // 2, N // 2, C]; an odd edge goes."""
+    size = maps.shape[0] // 2
+    result = np.zeros((size, size, maps.shape[2]))
+    for y, x, c in np.ndindex(*result.shape):
+        result[y, x, c] = max(maps[2 * y + j, 2 * x + i, c] for j in range(2) for i in range(2))
+    return result
+
+
 class Glimpse(NamedTuple):
     """What one time step of the classifier shows."""
 
@@ -272,11 +295,12 @@ class Glimpse(NamedTuple):
     logits: list[float]
 
 
-def classify(variables, x, time_steps, read_size, classes, scales, max_gamma):
+def classify(variables, x, time_steps, read_size, classes, scales, max_gamma, convolutions=0):
     """Returns every Glimpse of one image [H, W, C]: section 4.1, with the read of eqs 21-27.
 
     The window of step t is linear in h_{t-1}. Ours, not the paper's: the bound of gamma, and
-    further grids about the same centre, grid k 2^k times as wide and as blurred as the first.
+    further grids about the same centre, grid k 2^k times as wide and as blurred as the first; and
+    convolutions of all of a glimpse's grids, as channels, each followed by halving.
     """
     params = variables["params"]
     heads, gates = (
@@ -296,7 +320,14 @@ def classify(variables, x, time_steps, read_size, classes, scales, max_gamma):
             wider = first._replace(
                 delta=2**k * first.delta, sigma_sq=(2**k * math.sqrt(first.sigma_sq)) ** 2
             )
-            seen += [float(value) for value in np.ravel(read(x, wider, read_size))]  # eq. 27
-        h, cell = lstm(seen, h, cell, *gates)
+            seen.append(read(x, wider, read_size))  # eq. 27
+        if convolutions:
+            maps = np.concatenate(seen, axis=-1)
+            for k in range(convolutions):
+                layer = params[f"convolutions_{k}"]
+                maps = halve(convolve(maps, layer["kernel"], layer["bias"]))
+            seen = [maps]
+        flat = [float(value) for maps in seen for value in np.ravel(maps)]
+        h, cell = lstm(flat, h, cell, *gates)
         glimpses.append(Glimpse(first, linear(h, *heads)[:classes]))
     return glimpses

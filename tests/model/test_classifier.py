@@ -30,7 +30,7 @@ def make(noise=0.3, **fields):
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
-        scale = leaf.shape[0] ** -0.5 if path[-1].key == "kernel" else noise
+        scale = math.prod(leaf.shape[:-1]) ** -0.5 if path[-1].key == "kernel" else noise
         return (scale * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
 
     shapes = jax.eval_shape(lambda: build.initial_variables(model, jax.random.key(0)))
@@ -63,6 +63,7 @@ def with_window(variables, values):
         {},
         {"max_gamma": 0.0, "image_shape": (4, 6, 1), "read_size": 2},
         {"max_gamma": 2.5, "scales": 3, "time_steps": 2, "unroll": 2},
+        {"conv_channels": (3, 4), "read_size": 5, "scales": 2, "time_steps": 2},
     ],
     ids=str,
 )
@@ -76,7 +77,8 @@ def test_the_unroll_is_the_reference(fields):
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     names = ("time_steps", "read_size", "classes", "scales", "max_gamma")
     for b in range(B):
-        glimpses = reference.classify(variables, x[b], *(getattr(model, n) for n in names))
+        fields = [getattr(model, name) for name in names]
+        glimpses = reference.classify(variables, x[b], *fields, len(model.conv_channels))
         for t, glimpse in enumerate(glimpses):
             close(output.logits[t, b], glimpse.logits)
             close([field[t, b] for field in output.windows], glimpse.window)
@@ -97,9 +99,11 @@ def test_the_scan_is_a_python_loop_over_steps():
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_every_parameter_has_a_gradient(dtype):
-    model, variables = make(scales=2, dtype=dtype)
+@pytest.mark.parametrize(
+    "fields", [{}, {"dtype": "bfloat16"}, {"conv_channels": (3,), "read_size": 4}], ids=str
+)
+def test_every_parameter_has_a_gradient(fields):
+    model, variables = make(scales=2, **fields)
     task = build.task(model)
     x, labels = images(model), np.array([2, 0], np.int32)
 
@@ -110,12 +114,14 @@ def test_every_parameter_has_a_gradient(dtype):
         return terms["cross_entropy"].mean()
 
     found = gradients(variables)["params"]
-    assert set(found) == {"h_0", "cell_0", "lstm", "heads"}
+    convolutions = {f"convolutions_{k}" for k in range(len(model.conv_channels))}
+    assert set(found) == {"h_0", "cell_0", "lstm", "heads"} | convolutions
     for path, leaf in jax.tree.leaves_with_path(found):
         assert leaf.dtype == np.float32 and np.isfinite(leaf).all(), path
-        # Of a matrix each row and each column, of a vector each number.
+        # Of a vector each number, of a matrix each row and each column, and so on.
         for axis in range(leaf.ndim):
-            assert np.abs(leaf).max(axis=axis).all(), path
+            others = tuple(k for k in range(leaf.ndim) if k != axis)
+            assert np.abs(leaf).max(axis=others).all(), (path, axis)
 
 
 def test_bfloat16_rounds_the_products_and_keeps_windows_and_logits_in_float32():
@@ -221,6 +227,8 @@ def test_the_first_window_is_the_configured_one():
         ({"model.classes": 10**9}, "an update needs about .* GiB"),
         ({"model.scales": 0}, "expected scales >= 1, got 0"),
         ({"model.scales": 10**9}, "expected scales <= 16, got 1000000000"),
+        ({"model.conv_channels": (8, 0)}, r"expected conv_channels >= 1, got \(8, 0\)"),
+        ({"model.conv_channels": (8, 8, 8)}, "expected at most 2 conv_channels, .* 4x4, got 3"),
         ({"model.unroll": 3}, "config.model.unroll: expected at most 2, the time steps, got 3"),
         ({"model.read_delta": 0.0}, "expected read_delta > 0, got 0.0"),
         ({"model.read_sigma": -1.0}, "expected read_sigma > 0, got -1.0"),
