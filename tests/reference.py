@@ -280,7 +280,7 @@ def convolve(maps, kernel, bias):
 
 
 def halve(maps):
-    """Returns the largest of every 2x2 pixels, [N, N, C] -> [N // 2, N // 2, C]; an odd edge goes."""
+    """Returns the largest of each 2x2, [N, N, C] -> [N // 2, N // 2, C], odd edges left out."""
     size = maps.shape[0] // 2
     result = np.zeros((size, size, maps.shape[2]))
     for y, x, c in np.ndindex(*result.shape):

@@ -160,7 +160,7 @@ def _windows(images: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _below(draws: np.ndarray, limit: int) -> np.ndarray:
-    """Returns whole numbers of [0, limit), int64 of the draws' shape, from 32 bits each, limit <= 2^31."""
+    """Returns whole numbers of [0, limit), int64, from 32 bits of each draw; limit <= 2^31."""
     return ((draws >> np.uint64(32)) * np.uint64(limit) >> np.uint64(32)).astype(np.int64)
 
 

@@ -45,7 +45,7 @@ def of_digits(**fields):
 
 
 def slow(digits, places, b, size, crop_size):
-    """Returns image b, one pixel at a time: crops of digits, then the digit; above white is white."""
+    """Returns image b, pixel by pixel: crops of digits, then the digit, up to white."""
     canvas = [[0] * size for _ in range(size)]
     for k in range(len(places.source)):
         source = digits[places.source[k, b]]
@@ -90,7 +90,7 @@ def test_pictures_equal_those_of_a_slow_loop(split, fields, brightest):
 
 
 def test_an_image_is_a_whole_digit_and_a_whole_crop_wherever_they_are():
-    # Nothing but the images: no pixel is 0 or too bright to add, so that both parts can be searched.
+    # Nothing but the images: no pixel is 0, and no sum above white, so that parts can be searched.
     made = make(high=100, clutter=1)
     images, labels = made.batch(np.arange(40))
     digits = made.digits.images[..., 0].astype(int)
