@@ -29,18 +29,20 @@ def get_config() -> ConfigDict:
     config.model.classes = 10  # labels are 0 to 9
     config.model.scales = 1  # grids of a glimpse, each twice as wide as the one before
     config.model.conv_channels = ()  # of 3x3 convolutions of a glimpse; () = none
+    config.model.loss_steps = 4  # the last glimpses whose mean cross-entropy is the loss
     config.model.read_delta = 1.0  # first read window: stride, 1 = covers the image
     config.model.read_sigma = 4.0  # first read window: standard deviation of a filter, pixels
     config.model.max_gamma = 1.0  # bound of a glimpse's intensity; 0 = none, as in the paper
     config.model.dtype = "float32"  # of the matrix products' operands: float32 or bfloat16
     config.model.unroll = 1  # time steps in one pass of the compiled loop: speed only
 
-    config.train.num_steps = 100_000
-    config.train.learning_rate = 1e-3
+    config.train.num_steps = 200_000
+    config.train.learning_rate = 1.5e-3
     config.train.warmup_steps = 500
-    config.train.decay_steps = 100_000
+    config.train.decay_steps = 200_000
     config.train.final_learning_rate = 0.01
     config.train.clip_norm = 1.0
+    config.train.average_decay = 0.9995
     config.train.log_every = 100
     config.train.eval_every = 2_000
     config.train.checkpoint_every = 1_000

@@ -13,4 +13,6 @@ from draw_jax.configs import cluttered_mnist
 def get_config() -> ConfigDict:
     config = cluttered_mnist.get_config()
     config.model.time_steps = 4
+    config.model.loss_steps = 2
+    config.train.learning_rate = 2e-3
     return config

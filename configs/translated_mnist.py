@@ -16,9 +16,12 @@ def get_config() -> ConfigDict:
     config.data.clutter = 0
     config.model.image_shape = (60, 60, 1)
     config.model.time_steps = 4
+    config.model.loss_steps = 2
     config.train.num_steps = 10_000
     config.train.decay_steps = 10_000
+    config.train.learning_rate = 2e-3
     config.train.warmup_steps = 200
+    config.train.average_decay = 0.999
     config.train.eval_every = 1_000
     config.train.checkpoint_every = 500
     return config

@@ -50,6 +50,7 @@ class GlimpseClassifier(nn.Module):
     classes: int
     scales: int = 1  # grids of each glimpse about one centre, each twice as wide as the one before
     conv_channels: tuple[int, ...] = ()  # of 3x3 convolutions of a glimpse, each halving its sides
+    loss_steps: int = 1  # the last glimpses whose mean cross-entropy is the loss; 1 = as the paper
     read_delta: float = 1.0  # first window: delta~ of eq. 24, 1 = covers the image
     read_sigma: float = 4.0  # first window: sigma, pixels
     max_gamma: float = 1.0  # no glimpse is more intense; 0 = unbounded
@@ -165,10 +166,15 @@ def _check_fields(model: GlimpseClassifier) -> None:
         raise ValueError(f"expected image_shape (H, W, C) of sizes >= 1, got {model.image_shape}")
     for name, least in (
         *(("time_steps", 1), ("lstm_size", 1), ("read_size", 2), ("classes", 2)),
-        *(("scales", 1), ("unroll", 1)),
+        *(("scales", 1), ("loss_steps", 1), ("unroll", 1)),
     ):
         if getattr(model, name) < least:
             raise ValueError(f"expected {name} >= {least}, got {getattr(model, name)}")
+    if model.loss_steps > model.time_steps:
+        raise ValueError(
+            f"expected loss_steps of at most the {model.time_steps} time_steps, got "
+            f"{model.loss_steps}"
+        )
     if any(type(n) is not int or n < 1 for n in model.conv_channels):
         raise ValueError(f"expected conv_channels >= 1, got {model.conv_channels}")
     if model.read_size < 2 ** len(model.conv_channels):
@@ -191,12 +197,12 @@ def _check_fields(model: GlimpseClassifier) -> None:
 
 
 def task(model: GlimpseClassifier) -> Task:
-    """Returns the task of a glimpse classifier: cross-entropy after the last glimpse, in nats."""
+    """Returns the task of a glimpse classifier: cross-entropy after the last glimpses, in nats."""
 
     def loss_terms(
         variables: Variables, x: jax.Array, labels: jax.Array | None, key: jax.Array
     ) -> Terms:
-        return terms(cast(jax.Array, model.apply(variables, x)), labels)
+        return terms(cast(jax.Array, model.apply(variables, x)), labels, model.loss_steps)
 
     def evaluation_terms(
         variables: Variables, x: jax.Array, labels: jax.Array | None, keys: jax.Array
@@ -204,7 +210,8 @@ def task(model: GlimpseClassifier) -> Task:
         glimpses = cast(Glimpses, model.apply(variables, x, trace=True))
         height, width, _ = model.image_shape
         windows = attention.summary("read", glimpses.windows, model.read_size, height, width)
-        return terms(glimpses.logits, labels), told(glimpses.logits, labels) | windows
+        logits = glimpses.logits
+        return terms(logits, labels, model.loss_steps), told(logits, labels) | windows
 
     pixels = math.prod(model.image_shape)
     glimpse = model.scales * (model.read_size**2 + 2 * model.read_size * sum(model.image_shape[:2]))
@@ -222,7 +229,7 @@ def of_classes(
         evaluation_terms,
         log_weight=None,
         totals=(),
-        objective="cross_entropy",
+        objective="loss",
         metric="error",
         lower_is_better=True,
         columns=("error", "cross_entropy"),
@@ -231,16 +238,25 @@ def of_classes(
     )
 
 
-def terms(logits: jax.Array, labels: jax.Array | None) -> Terms:
-    """Returns the cross-entropy of the last logits, nats [B], and whether they are wrong, 0 or 1.
+def terms(logits: jax.Array, labels: jax.Array | None, loss_steps: int = 1) -> Terms:
+    """Returns the loss and the cross-entropy, nats [B], and whether the answers are wrong, 0 or 1.
+
+    The cross-entropy and the answers are those of the last logits, the loss is the mean
+    cross-entropy of the last `loss_steps`.
 
     Args:
         logits: [T, B, classes].
         labels: integers [B], in [0, classes).
+        loss_steps: 1..T.
     """
     assert labels is not None  # as `splits.check_labels` saw
+    last = logits[-loss_steps:]
+    cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
+        last, jnp.broadcast_to(labels, last.shape[:-1])
+    )
     return {
-        "cross_entropy": optax.softmax_cross_entropy_with_integer_labels(logits[-1], labels),
+        "loss": cross_entropy.mean(axis=0),
+        "cross_entropy": cross_entropy[-1],
         "error": wrong(logits[-1], labels),
     }
 

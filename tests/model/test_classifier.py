@@ -289,6 +289,23 @@ def test_the_terms_of_known_logits():
     np.testing.assert_allclose(terms["cross_entropy"], np.log([2, 8, 3]), rtol=1e-6)
 
 
+def test_the_loss_is_the_mean_of_the_last_glimpses():
+    last = classifier.terms(LOGITS, LABELS)
+    assert last["loss"].tolist() == last["cross_entropy"].tolist()
+    both = classifier.terms(LOGITS, LABELS, loss_steps=2)
+    # The first glimpse: e^0, e^9 and e^0 of e^9 + 2.
+    first = math.log(math.exp(9) + 2) - np.array([0, 9, 0])
+    expected = (first + np.log([2, 8, 3])) / 2
+    np.testing.assert_allclose(both["loss"], expected, rtol=1e-6)
+    assert both["cross_entropy"].tolist() == last["cross_entropy"].tolist()
+    model, variables = make(loss_steps=2)
+    x, labels = images(model), np.array([3, 0], np.int32)
+    found = build.task(model).loss_terms(variables, x, labels, jax.random.key(0))
+    logits = apply(model, variables, x).logits
+    expected = classifier.terms(logits, labels, 2)["loss"]
+    np.testing.assert_allclose(found["loss"], expected, rtol=1e-5)
+
+
 def test_what_is_told_of_known_logits():
     told = classifier.told(LOGITS, LABELS)
     assert told["error_per_step"].tolist() == [[1, 0], [1, 1], [1, 0]]
@@ -302,14 +319,14 @@ def test_what_is_told_of_known_logits():
 def test_the_task_brings_the_terms_of_the_model():
     model, variables = make()
     task = build.task(model)
-    assert (task.objective, task.metric, task.lower_is_better) == ("cross_entropy", "error", True)
+    assert (task.objective, task.metric, task.lower_is_better) == ("loss", "error", True)
     assert task.classes == 4 and task.log_weight is None
     x, labels = images(model, 5), np.arange(5, dtype=np.int32) % 4
     keys = jax.random.split(jax.random.key(0), 5)
     loss = jax.jit(task.loss_terms)(variables, x, labels, keys[0])
     terms, told = jax.jit(task.evaluation_terms)(variables, x, labels, keys)
     logits = np.asarray(apply(model, variables, x).logits, np.float64)
-    assert {"cross_entropy", "error"} == set(loss) == set(terms)
+    assert {"loss", "cross_entropy", "error"} == set(loss) == set(terms)
     for name in terms:
         np.testing.assert_allclose(loss[name], terms[name], rtol=1e-5)
     probabilities = np.exp(logits[-1]) / np.exp(logits[-1]).sum(-1, keepdims=True)
