@@ -11,8 +11,11 @@ from draw_jax.model import classifier, draw
 from draw_jax.model.classifier import GlimpseClassifier
 from draw_jax.model.draw import Draw
 from draw_jax.model.task import Model, Task, Variables
+from draw_jax.model.variants import convnet, ram
+from draw_jax.model.variants.convnet import ConvNet
+from draw_jax.model.variants.ram import Ram
 
-KINDS = ("draw", "classifier")
+KINDS = ("draw", "classifier", "convnet", "ram")
 
 
 def build(config: ConfigDict) -> Model:
@@ -29,6 +32,10 @@ def build(config: ConfigDict) -> Model:
             return Draw(**config.model.to_dict())
         if config.kind == "classifier":
             return GlimpseClassifier(**config.model.to_dict())
+        if config.kind == "convnet":
+            return ConvNet(**config.model.to_dict())
+        if config.kind == "ram":
+            return Ram(**config.model.to_dict())
     except TypeError as error:  # the wording of Python's call check, less its prefix
         raise ValueError(f"config.model: {str(error).split('() ')[-1]}") from None
     raise ValueError(f"config.kind: expected {' or '.join(map(repr, KINDS))}, got {config.kind!r}")
@@ -52,6 +59,10 @@ def task(model: Model) -> Task:
     """Returns what a model brings to training and evaluation."""
     if isinstance(model, Draw):
         return draw.task(model)
+    if isinstance(model, ConvNet):
+        return convnet.task(model)
+    if isinstance(model, Ram):
+        return ram.task(model)
     assert isinstance(model, GlimpseClassifier)
     return classifier.task(model)
 
@@ -61,6 +72,8 @@ def initial_variables(model: Model, key: jax.Array) -> Variables:
     x = jnp.zeros((1, *model.image_shape))
     if isinstance(model, Draw):
         return model.init(key, x, jnp.zeros((1, 1, model.latent_size)))
+    if isinstance(model, Ram):
+        return model.init(key, x, jnp.zeros((1, 1, 2)))
     return model.init(key, x)
 
 

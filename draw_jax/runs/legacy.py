@@ -7,6 +7,8 @@ from typing import Any
 VALUES: dict[str, dict[str, Any]] = {
     "draw": {"model.unroll": 1, "model.likelihood": "bernoulli"},
     "classifier": {},
+    "convnet": {},
+    "ram": {},
 }
 
 

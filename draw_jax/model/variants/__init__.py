@@ -1,0 +1,1 @@
+"""Models beside the paper's own: the baselines of its Table 1."""
