@@ -285,49 +285,6 @@ def halve(maps):
     result = np.zeros((size, size, maps.shape[2]))
     for y, x, c in np.ndindex(*result.shape):
         result[y, x, c] = max(maps[2 * y + j, 2 * x + i, c] for j in range(2) for i in range(2))
-
-
-# --- the baselines of Table 1: Mnih et al. 2014, arXiv 1406.6247
-
-
-def rectified(values):
-    """Returns the positive part of each value of a list."""
-    return [max(0.0, float(value)) for value in values]
-
-
-def convnet(variables, image, stride):
-    """Returns the logits of one image [H, W, C]: filters, units, classes."""
-    kernel, bias = _pair(variables["params"]["convolution"])  # [n, n, C, filters], [filters]
-    size, _, channels, filters = kernel.shape
-    height, width, _ = image.shape
-    features = []
-    for top in range(0, height - size + 1, stride):
-        for left in range(0, width - size + 1, stride):
-            for k in range(filters):
-                total = bias[k]
-                for y in range(size):
-                    for x in range(size):
-                        for c in range(channels):
-                            total += float(image[top + y, left + x, c]) * kernel[y, x, c, k]
-                features.append(total)
-    hidden = linear(rectified(features), *_pair(variables["params"]["hidden"]))
-    return linear(rectified(hidden), *_pair(variables["params"]["classification"]))
-
-
-def retina(image, location, size, scales):
-    """Returns the patches [scales, size, size, C] about a location (x, y) in [-1, 1], by pixels."""
-    height, width, channels = image.shape
-    result = np.zeros((scales, size, size, channels))
-    for k in range(scales):
-        side = size * 2**k  # pixels of the patch, from this one on, halves rounded up
-        left = math.floor((location[0] + 1) / 2 * width - side / 2 + 0.5)
-        top = math.floor((location[1] + 1) / 2 * height - side / 2 + 0.5)
-        for y in range(side):
-            for x in range(side):
-                if 0 <= top + y < height and 0 <= left + x < width:  # black outside
-                    for c in range(channels):
-                        pixel = float(image[top + y, left + x, c])
-                        result[k, y // 2**k, x // 2**k, c] += pixel / 4**k
     return result
 
 
@@ -374,6 +331,53 @@ def classify(variables, x, time_steps, read_size, classes, scales, max_gamma, co
         h, cell = lstm(flat, h, cell, *gates)
         glimpses.append(Glimpse(first, linear(h, *heads)[:classes]))
     return glimpses
+
+
+# --- the baselines of Table 1: Mnih et al. 2014, arXiv 1406.6247
+
+
+def rectified(values):
+    """Returns the positive part of each value of a list."""
+    return [max(0.0, float(value)) for value in values]
+
+
+def convnet(variables, image, stride):
+    """Returns the logits of one image [H, W, C]: filters, units, classes."""
+    kernel, bias = _pair(variables["params"]["convolution"])  # [n, n, C, filters], [filters]
+    size, _, channels, filters = kernel.shape
+    height, width, _ = image.shape
+    features = []
+    for top in range(0, height - size + 1, stride):
+        for left in range(0, width - size + 1, stride):
+            for k in range(filters):
+                total = bias[k]
+                for y in range(size):
+                    for x in range(size):
+                        for c in range(channels):
+                            total += float(image[top + y, left + x, c]) * kernel[y, x, c, k]
+                features.append(total)
+    hidden = linear(rectified(features), *_pair(variables["params"]["hidden"]))
+    return linear(rectified(hidden), *_pair(variables["params"]["classification"]))
+
+
+def retina(image, location, size, scales):
+    """Returns the patches [scales, size, size, C] about a location (x, y) in [-1, 1], by pixels."""
+    height, width, channels = image.shape
+    result = np.zeros((scales, size, size, channels))
+    for k in range(scales):
+        side = size * 2**k  # pixels of the patch, from this one on, halves rounded up
+        left = math.floor((location[0] + 1) / 2 * width - side / 2 + 0.5)
+        top = math.floor((location[1] + 1) / 2 * height - side / 2 + 0.5)
+        for y in range(side):
+            for x in range(side):
+                if 0 <= top + y < height and 0 <= left + x < width:  # black outside
+                    for c in range(channels):
+                        pixel = float(image[top + y, left + x, c])
+                        result[k, y // 2**k, x // 2**k, c] += pixel / 4**k
+    return result
+
+
+class RamGlimpse(NamedTuple):
     """What one glimpse of RAM left: see `ram`."""
 
     logits: list[float]
@@ -401,7 +405,7 @@ def ram(variables, image, noise, size, scales, std, rate):
         g = rectified(linear([*h_g, *h_l], *nets["glimpse"]))
         h = rectified(linear([*g, *h], *nets["core"]))
         logits = linear(h, *nets["classification"])
-        glimpses.append(Glimpse(logits, h, location, mean, baseline))
+        glimpses.append(RamGlimpse(logits, h, location, mean, baseline))
         mean = [rate * value for value in linear(h, *nets["location"])]
         (baseline,) = linear(h, *nets["baseline"])
     return glimpses

@@ -9,7 +9,12 @@ from draw_jax.training import config as settings
 
 FOLDER = Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
-COMPLETE = {"draw": "mnist", "classifier": "cluttered_mnist"}  # of each kind, every field's comment
+COMPLETE = {
+    "draw": "mnist",
+    "classifier": "cluttered_mnist",
+    "convnet": "cluttered_mnist_convnet",
+    "ram": "cluttered_mnist_ram",
+}  # of each kind, every field's comment
 MADE = ("cluttered_mnist",)  # sets whose size is a field
 # What other programs call by name.
 CONTRACT = {
@@ -102,7 +107,9 @@ def test_the_classifiers_are_table_3_of_the_paper(name, time_steps):
     assert (model.time_steps, model.lstm_size, model.read_size) == (time_steps, 256, 12)
     assert (data.size, data.clutter, data.crop_size, data.source) == (100, 8, 8, "mnist")
     assert {n for n, v in fields(config).items() if v != fields(load("cluttered_mnist"))[n]} <= {
-        "model.time_steps"
+        "model.time_steps",
+        "model.loss_steps",
+        "train.learning_rate",
     }
 
 

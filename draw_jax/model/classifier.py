@@ -170,11 +170,6 @@ def _check_fields(model: GlimpseClassifier) -> None:
     ):
         if getattr(model, name) < least:
             raise ValueError(f"expected {name} >= {least}, got {getattr(model, name)}")
-    if model.loss_steps > model.time_steps:
-        raise ValueError(
-            f"expected loss_steps of at most the {model.time_steps} time_steps, got "
-            f"{model.loss_steps}"
-        )
     if any(type(n) is not int or n < 1 for n in model.conv_channels):
         raise ValueError(f"expected conv_channels >= 1, got {model.conv_channels}")
     if model.read_size < 2 ** len(model.conv_channels):
@@ -247,7 +242,7 @@ def terms(logits: jax.Array, labels: jax.Array | None, loss_steps: int = 1) -> T
     Args:
         logits: [T, B, classes].
         labels: integers [B], in [0, classes).
-        loss_steps: 1..T.
+        loss_steps: at least 1; all T where it is more.
     """
     assert labels is not None  # as `splits.check_labels` saw
     last = logits[-loss_steps:]

@@ -405,6 +405,7 @@ def test_every_leaf_moves_in_one_update(kind):
         close(metrics["loss"], sum(metrics[name] for name in parts))
 
 
+@pytest.mark.slow
 def test_both_kinds_train_and_are_evaluated(tmp_path):
     commands = []
     for kind, fields in SMALL.items():
@@ -420,4 +421,7 @@ def test_both_kinds_train_and_are_evaluated(tmp_path):
         assert [row["step"] for row in rows if row["split"] == "train"] == [1, 2]
         (validation,) = (row for row in rows if row["split"] == "validation")
         assert 0 <= validation["error"] <= 1 and validation["cross_entropy"] > 0
-        assert ("loss" in validation) == (kind == "ram")
+        assert ("reinforce" in validation) == (kind == "ram")
+        assert validation["loss"] == pytest.approx(
+            sum(validation.get(name, 0) for name in ("cross_entropy", "reinforce", "baseline"))
+        )
