@@ -1,7 +1,7 @@
 """Draws with a model: draw-jax sample --workdir=runs/digits --out=samples [--kind=nearest].
 
 With neither --workdir nor --pretrained it draws with the shipped weights `mnist`. --image=FILE
-reconstructs a picture of your own. Repeatable by --seed. Exit codes: 0 drawn, 1 error, 2 bad flags.
+reconstructs a picture of your own, or names its class. Repeatable by --seed. Exit codes: 0 drawn, 1 error, 2 bad flags.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,17 @@ from draw_jax.system import cli
 from draw_jax.system.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
     from ml_collections import ConfigDict
 
+    from draw_jax.drawing import kinds
+    from draw_jax.model.task import Model
+
 # As in drawing/kinds.py, which takes seconds to import; those that need the data set come last.
-KINDS = ("samples", "sequence", "interpolate", "fix_step", "reconstruct", "nearest")
-NEED_DATA = ("reconstruct", "nearest")
+# A model that draws has all but `glimpses`, a classifier that reads glimpses has these.
+KINDS = ("samples", "sequence", "interpolate", "fix_step", "reconstruct", "nearest", "glimpses")
+NEED_DATA = ("reconstruct", "nearest", "glimpses")
+DEFAULT_KINDS = ("samples", "sequence", "glimpses")  # those of them that the model has
+ROWS = {"glimpses": 3}  # which fill a screen; 8 of the others
 MAX_IMAGES = 10_000
 
 FLAGS = flags.FlagValues()
@@ -31,13 +36,25 @@ _OUT = flags.DEFINE_string(
     "out", "samples", "The folder for pictures and arrays, made if missing", flag_values=FLAGS
 )
 _KIND = flags.DEFINE_list(
-    "kind", ["samples", "sequence"], f"Of {', '.join(KINDS)}; or all", flag_values=FLAGS
+    "kind",
+    None,
+    f"Of {', '.join(KINDS)}; or all of the model's (default: samples,sequence; of a classifier "
+    "glimpses)",
+    flag_values=FLAGS,
 )
 _IMAGE = flags.DEFINE_string(
-    "image", "", "A picture of your own to reconstruct: PNG, JPEG or WebP", flag_values=FLAGS
+    "image",
+    "",
+    "A picture of your own to reconstruct or to classify: PNG, JPEG or WebP",
+    flag_values=FLAGS,
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the noise", flag_values=FLAGS)
-_ROWS = flags.DEFINE_integer("rows", 8, "Rows of a grid; images of a sequence", flag_values=FLAGS)
+_ROWS = flags.DEFINE_integer(
+    "rows",
+    None,
+    "Rows of a grid; images of a sequence or with glimpses (default: 8; with glimpses 3)",
+    flag_values=FLAGS,
+)
 _COLUMNS = flags.DEFINE_integer("columns", 8, "Columns of a grid", flag_values=FLAGS)
 _SCALE = flags.DEFINE_integer(
     "scale", None, "Whole-number enlargement; default: readable", flag_values=FLAGS
@@ -57,26 +74,25 @@ _DATA = model_flags.define_data(FLAGS)
 
 def main() -> int:
     """Draws every kind asked for, prints the files and returns the exit code."""
-    wanted = _kinds()
+    _check_kinds()
     _check_sizes()
     run = _run()
 
     import jax
 
     from draw_jax.data.interface import DataNotFound
-    from draw_jax.drawing import kinds, own_picture
-    from draw_jax.model import build
+    from draw_jax.drawing import kinds
     from draw_jax.system import compilation
 
     compilation.keep()
     config, model, variables = model_flags.load(run, _MODEL, _DATA)
-    job = kinds.Job(
-        build.drawing(model),
+    wanted = _kinds(config, model)
+    job: kinds.Job = kinds.Job(
+        model,
         variables,
         jax.random.key(_SEED.value),
         Path(_OUT.value),
-        lambda split: _images(config, split),
-        rows=_ROWS.value,
+        lambda split, count: _data(config, split, count),
         columns=_COLUMNS.value,
         scale=_SCALE.value,
         draws=_DRAWS.value,
@@ -90,15 +106,13 @@ def main() -> int:
             f"--out={job.out}: that folder cannot be made ({error.strerror}); name another"
         ) from None
     if _IMAGE.value:
-        box = own_picture.BOXES.get(config.data.name)
-        binary = config.data.binarization != "none"
-        image = own_picture.load(_IMAGE.value, model.image_shape, box, binary)
-        for path in kinds.reconstruct_images(job, image):
+        for path in _own_picture(job, config):
             print(path)
         return 0
     for kind in wanted:
+        rows = ROWS.get(kind, 8) if _ROWS.value is None else _ROWS.value
         try:
-            for path in kinds.KINDS[kind](job):
+            for path in kinds.of_model(model)[kind](job._replace(rows=rows)):
                 print(path)
         except DataNotFound as error:
             if _KIND.value != ["all"]:
@@ -107,26 +121,62 @@ def main() -> int:
     return 0
 
 
-def _kinds() -> list[str]:
-    """Returns the kinds asked for, those that need no data first."""
-    if not any(_KIND.value):
+def _check_kinds() -> None:
+    """Raises ValueError for a kind that no model has, before one is loaded."""
+    asked = _KIND.value
+    if asked is None or asked == ["all"]:
+        return
+    if not any(asked):
         raise ValueError(f"--kind: expected of {', '.join(KINDS)}, or all; got none")
-    wanted = KINDS if _KIND.value == ["all"] else tuple(_KIND.value)
-    for kind in wanted:
+    for kind in asked:
         if kind not in KINDS:
             raise ValueError(f"--kind: expected of {', '.join(KINDS)}, or all; got {kind!r}")
+
+
+def _kinds(config: "ConfigDict", model: "Model") -> list[str]:
+    """Returns the kinds asked for, those that need no data first."""
+    from draw_jax.drawing import kinds
+
+    has = [kind for kind in KINDS if kind in kinds.of_model(model)]
+    if not has:
+        raise UserError(
+            f"a model of config.kind {config.kind!r} draws nothing; draw-jax evaluate measures it"
+        )
+    if _KIND.value is None:
+        return [kind for kind in has if kind in DEFAULT_KINDS]
+    wanted = has if _KIND.value == ["all"] else _KIND.value
+    for kind in wanted:
+        if kind not in has:
+            raise ValueError(
+                f"--kind: a model of config.kind {config.kind!r} has {', '.join(has)}; got {kind!r}"
+            )
     return sorted(wanted, key=lambda kind: kind in NEED_DATA)
+
+
+def _own_picture(job: "kinds.Job", config: "ConfigDict") -> list[Path]:
+    """Draws what the model does with --image, and says the class where it names one."""
+    from draw_jax.drawing import glimpses, kinds, own_picture
+    from draw_jax.drawing.figures.glimpses import probabilities
+
+    box, binary = own_picture.box(config.data), config.data.binarization != "none"
+    image = own_picture.load(_IMAGE.value, job.model.image_shape, box, binary)
+    if not glimpses.looks(job.model):
+        return kinds.reconstruct_images(job, image)
+    seen = glimpses.seen(job.model, job.variables, image, None, job.key)
+    last = probabilities(seen.logits[-1, 0])
+    print(f"class {last.argmax()} (probability {last.max():.2f})")
+    return kinds.save_glimpses(job, seen)
 
 
 def _check_sizes() -> None:
     cli.check_seed("--seed", _SEED.value)
     for name, flag in (("rows", _ROWS), ("columns", _COLUMNS)):
-        if not 1 <= flag.value <= MAX_IMAGES:
+        if flag.value is not None and not 1 <= flag.value <= MAX_IMAGES:
             raise ValueError(f"--{name}: expected 1 to {MAX_IMAGES:,}, got {flag.value}")
-    if _ROWS.value * _COLUMNS.value > MAX_IMAGES:
+    if (_ROWS.value or 8) * _COLUMNS.value > MAX_IMAGES:
         raise ValueError(
             f"--rows, --columns: expected at most {MAX_IMAGES:,} images together, got "
-            f"{_ROWS.value} x {_COLUMNS.value}"
+            f"{_ROWS.value or 8} x {_COLUMNS.value}"
         )
 
 
@@ -137,17 +187,31 @@ def _run() -> str:
     return "mnist"
 
 
-def _images(config: "ConfigDict", split: str) -> "np.ndarray":
-    """Returns a split as the model sees it; one fixed draw where it binarises."""
+def _data(config: "ConfigDict", split: str, count: int | None) -> "kinds.Data":
+    """Returns the first images of a split as the model sees them; one fixed draw where it binarises.
+
+    Where MNIST's digits would have to be downloaded, clutter is made of scikit-learn's.
+    """
     import jax
     import numpy as np
 
-    from draw_jax.data import splits
+    from draw_jax.data import fetch, splits
+    from draw_jax.drawing.kinds import Data
 
-    stored = splits.load(config.data, split, config.model.image_shape, flags="--")
+    data = config.data.copy_and_resolve_references()
+    made_of_mnist = (data.name, data.get("source")) == ("cluttered_mnist", "mnist")
+    if made_of_mnist and not (data.manual_dir or fetch.find(splits.root(data), "mnist")):
+        print(
+            "MNIST is not on this disk (--data_dir=DIR says where else it is): the images are made "
+            "of scikit-learn's digits"
+        )
+        data.source = "digits"
+    stored = splits.load(data, split, config.model.image_shape, flags="--")
     splits.check_shape(stored, config.model.image_shape)
-    images = stored.batch(np.arange(len(stored))).images
-    return np.asarray(splits.prepare(images, config.data.binarization, jax.random.key(0)))
+    size = len(stored) if count is None else min(count, len(stored))
+    images, labels = stored.batch(np.arange(size))
+    shown = splits.prepare(images, data.binarization, jax.random.key(0))
+    return Data(np.asarray(shown), labels)
 
 
 def command(argv: Sequence[str]) -> int:

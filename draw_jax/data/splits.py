@@ -101,6 +101,13 @@ def load(
     return loaded
 
 
+def root(config: Any) -> Path:
+    """Return where the prepared sets of `config.data` lie, whether they are there or not."""
+    return Path(
+        config.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    ).expanduser()
+
+
 def check_shape(split: Split, image_shape: tuple[int, int, int]) -> None:
     """Raise unless the images of a split have the shape that the model is built for.
 
@@ -264,9 +271,7 @@ def _load(
 
 
 def _from_folder(name: str, config: Any, split: str, flags: str) -> ArraySplit:
-    data_dir = Path(
-        config.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    ).expanduser()
+    data_dir = root(config)
     if os.path.exists(data_dir) and not os.path.isdir(data_dir):
         raise DataNotFound(
             f"data_dir {data_dir} is a file, not a folder: set {flags}data_dir=DIR to a folder"

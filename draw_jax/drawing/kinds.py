@@ -5,29 +5,41 @@ The arrays lie beside every picture as .npz, so that a figure of one's own needs
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from draw_jax.drawing import glimpses as looking
 from draw_jax.drawing import latents, sampling
 from draw_jax.drawing.figures import animations, grids, look, reconstructions, strips
+from draw_jax.drawing.figures import glimpses as figures
 from draw_jax.model import attention
+from draw_jax.model.classifier import GlimpseClassifier
 from draw_jax.model.draw import Draw
-from draw_jax.model.task import Variables
+from draw_jax.model.task import Model, Variables
 from draw_jax.system import files
 
+M = TypeVar("M", bound=Model)
 
-class Job(NamedTuple):
+
+class Data(NamedTuple):
+    """The first images of a split, as the model sees them."""
+
+    images: np.ndarray  # [N, H, W, C] in [0, 1]
+    labels: np.ndarray | None  # integers [N]; None where the set has none
+
+
+class Job(NamedTuple, Generic[M]):
     """What to draw with, and how."""
 
-    model: Draw
+    model: M
     variables: Variables  # {"params": ...}
     key: jax.Array
     out: Path  # folder, made if missing
-    images: Callable[[str], np.ndarray]  # split name -> the data's images [N, H, W, C] in [0, 1]
+    data: Callable[[str, int | None], Data]  # split name, how many images at most (None = all)
     rows: int = 8
     columns: int = 8
     scale: int | None = None  # whole-number enlargement; None = readable
@@ -36,7 +48,7 @@ class Job(NamedTuple):
     time_step: int = 1  # fix_step: the one whose z is shared, 1..T
 
 
-def samples(job: Job) -> list[Path]:
+def samples(job: Job[Draw]) -> list[Path]:
     """Saves a grid of samples, the means of D or draws from it (eq. 16)."""
     _refuse_too_large(job, job.columns)
     trace = sampling.generate(job.model, job.variables, job.key, job.rows * job.columns)
@@ -46,7 +58,7 @@ def samples(job: Job) -> list[Path]:
     return _save(job, "samples", picture, images=shown, means=means)
 
 
-def sequence(job: Job) -> list[Path]:
+def sequence(job: Job[Draw]) -> list[Path]:
     """Saves how samples come about: a film strip (figures 1, 7, 10) and two animations."""
     _refuse_too_large(job, 1)
     trace = sampling.generate(job.model, job.variables, job.key, job.rows)
@@ -60,13 +72,13 @@ def sequence(job: Job) -> list[Path]:
     return paths
 
 
-def reconstruct(job: Job) -> list[Path]:
+def reconstruct(job: Job[Draw]) -> list[Path]:
     """Saves what inference sees, draws and costs, step by step, for test images."""
     _refuse_too_large(job, 1)
-    return reconstruct_images(job, job.images("test")[: job.rows])
+    return reconstruct_images(job, job.data("test", job.rows).images)
 
 
-def reconstruct_images(job: Job, images: np.ndarray) -> list[Path]:
+def reconstruct_images(job: Job[Draw], images: np.ndarray) -> list[Path]:
     """Saves the same for images of one's own, [N, H, W, C] in [0, 1]."""
     output = sampling.reconstruct(job.model, job.variables, images, job.key)
     trace, size = output.trace, job.model.read_size
@@ -105,7 +117,7 @@ def reconstruct_images(job: Job, images: np.ndarray) -> list[Path]:
     )
 
 
-def interpolate(job: Job) -> list[Path]:
+def interpolate(job: Job[Draw]) -> list[Path]:
     """Saves ways from one sample to another through latent space, one a row."""
     _refuse_too_large(job, max(2, job.columns))
     model = job.model
@@ -126,18 +138,18 @@ def interpolate(job: Job) -> list[Path]:
     return _save(job, "interpolate", picture, images=means)
 
 
-def nearest(job: Job) -> list[Path]:
+def nearest(job: Job[Draw]) -> list[Path]:
     """Saves samples with, per row, the training image nearest to the last (figures 6, 9, 12)."""
     _refuse_too_large(job, job.columns)
     trace = sampling.generate(job.model, job.variables, job.key, job.rows * job.columns)
     means = sampling.mean_images(job.model, trace.canvases[-1])
-    training = job.images("train")
+    training = job.data("train", None).images
     indices = latents.nearest(means[job.columns - 1 :: job.columns], training)
     picture = grids.with_nearest(means, training[indices], job.columns, scale=job.scale)
     return _save(job, "nearest", picture, images=means, neighbours=training[indices], index=indices)
 
 
-def fix_step(job: Job) -> list[Path]:
+def fix_step(job: Job[Draw]) -> list[Path]:
     """Saves samples that share z at one time step, the rest drawn freshly."""
     _refuse_too_large(job, job.columns)
     count = job.rows * job.columns
@@ -147,7 +159,32 @@ def fix_step(job: Job) -> list[Path]:
     return _save(job, f"fix_step_{job.time_step}", picture, images=means)
 
 
-KINDS: dict[str, Callable[[Job], list[Path]]] = {
+def glimpses(job: Job[GlimpseClassifier]) -> list[Path]:
+    """Saves what a classifier looks at in test images (figure 5), also as two animations."""
+    _refuse_too_large(job, 1)
+    images, labels = job.data("test", job.rows)
+    return save_glimpses(job, looking.seen(job.model, job.variables, images, labels, job.key))
+
+
+def save_glimpses(job: Job[GlimpseClassifier], seen: figures.Seen) -> list[Path]:
+    """Saves the same of what was seen already, of a picture of one's own for instance."""
+    arrays = {} if seen.labels is None else {"labels": seen.labels}
+    paths = _save(
+        job,
+        "glimpses",
+        figures.sheet(seen, scale=job.scale),
+        images=seen.images,
+        glimpses=seen.glimpses,
+        logits=seen.logits,
+        **arrays,
+        **_arrays("read", seen.windows),
+    )
+    for name in ("glimpses.gif", "glimpses.webp"):
+        paths.append(figures.animation(seen, job.out / name, job.scale))
+    return paths
+
+
+_OF_DRAW: dict[str, Callable[[Any], list[Path]]] = {
     "samples": samples,
     "sequence": sequence,
     "reconstruct": reconstruct,
@@ -155,9 +192,17 @@ KINDS: dict[str, Callable[[Job], list[Path]]] = {
     "nearest": nearest,
     "fix_step": fix_step,
 }
+_OF_CLASSIFIER: dict[str, Callable[[Any], list[Path]]] = {"glimpses": glimpses}
 
 
-def _refuse_too_large(job: Job, columns: int) -> None:
+def of_model(model: Model) -> dict[str, Callable[[Any], list[Path]]]:
+    """Returns the kinds of pictures that a model has, functions of a Job; {} for none."""
+    if isinstance(model, Draw):
+        return _OF_DRAW
+    return _OF_CLASSIFIER if looking.looks(model) else {}
+
+
+def _refuse_too_large(job: Job[Any], columns: int) -> None:
     """Refuses a picture of `job.rows` x `columns` images at least, before any is drawn."""
     height, width, _ = job.model.image_shape
     look.check_sheet(job.rows, columns, height, width, job.scale)
@@ -169,7 +214,7 @@ def _arrays(prefix: str, windows: Any) -> dict[str, np.ndarray]:
     return {f"{prefix}_{name}": value for name, value in windows._asdict().items()}
 
 
-def _save(job: Job, name: str, picture: Image.Image, **arrays: Any) -> list[Path]:
+def _save(job: Job[Any], name: str, picture: Image.Image, **arrays: Any) -> list[Path]:
     png, npz = job.out / f"{name}.png", job.out / f"{name}.npz"
     look.save(picture, png)
     files.write_whole(npz, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))

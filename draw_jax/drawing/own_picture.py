@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -11,12 +12,24 @@ from draw_jax.drawing.filters import NoPicture
 
 # The longer side of the box that a digit fills, as a share of the frame. MNIST has 20 pixels of 28,
 # the digit's centre of mass in the middle; scikit-learn's digits fill their frame.
-BOXES = {"mnist": 20 / 28, "binarized_mnist": 20 / 28, "digits": 1.0}
+_BOXES = {"mnist": 20 / 28, "binarized_mnist": 20 / 28, "digits": 1.0}
+_DIGIT = 20  # pixels of that longer side, where digits lie in larger images as they are
 
 _DECODE = 1024  # pixels of the longer side that a large JPEG keeps at least
 _WORK = 10  # times the frame: finer than that, a photograph holds noise
 _CONTRAST = 0.1  # between paper and ink, at least, of the range from black to white
 _INK = 0.25  # of the range from paper to ink: what differs less from the paper belongs to it
+
+
+def box(data: Any) -> float | None:
+    """Returns the share of the frame that a digit fills in a data set; None: no set of digits.
+
+    Args:
+        data: `config.data`.
+    """
+    if data.name == "cluttered_mnist":
+        return _DIGIT / data.size
+    return _BOXES.get(data.name)
 
 
 def load(

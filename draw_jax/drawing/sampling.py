@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from draw_jax.model import likelihood
 from draw_jax.model.draw import Draw, Output, Trace
-from draw_jax.model.task import Variables
+from draw_jax.model.task import Model, Variables
 from draw_jax.system import devices
 
 BATCH_SIZE = 100
@@ -75,7 +75,7 @@ def decode(model: Draw, variables: Variables, z: np.ndarray, batch_size: int = B
     z = np.asarray(z, np.float32)
     if z.ndim != 3 or 0 in z.shape or z.shape[2] != model.latent_size:
         raise ValueError(f"expected z [T, B, Z = {model.latent_size}], got {list(z.shape)}")
-    return _in_batches(lambda part: _generate(model, variables, z[:, part]), z.shape[1], batch_size)
+    return in_batches(lambda part: _generate(model, variables, z[:, part]), z.shape[1], batch_size)
 
 
 def generate(
@@ -135,6 +135,17 @@ def reconstruct(
     Raises:
         ValueError: if the images are not as described.
     """
+    images = check_images(model, images)
+    eps = noise(key, len(images), _steps(model, time_steps), model.latent_size)
+    return in_batches(
+        lambda part: _infer(model, variables, images[part].astype(np.float32), eps[:, part]),
+        len(images),
+        batch_size,
+    )
+
+
+def check_images(model: Model, images: np.ndarray) -> np.ndarray:
+    """Returns images [B, H, W, C] after checking that the model takes them, in [0, 1]."""
     images = np.asarray(images)
     if images.ndim != 4 or not len(images) or images.shape[1:] != tuple(model.image_shape):
         raise ValueError(
@@ -145,12 +156,7 @@ def reconstruct(
         raise ValueError(
             f"expected images in [0, 1], got values from {images.min()} to {images.max()}"
         )
-    eps = noise(key, len(images), _steps(model, time_steps), model.latent_size)
-    return _in_batches(
-        lambda part: _infer(model, variables, images[part].astype(np.float32), eps[:, part]),
-        len(images),
-        batch_size,
-    )
+    return images
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -163,7 +169,7 @@ def _infer(model: Draw, variables: Variables, images: jax.Array, eps: jax.Array)
     return cast(Output, model.apply(variables, images, eps, trace=True))
 
 
-def _in_batches(run: Callable[[np.ndarray], Any], count: int, batch_size: int) -> Any:
+def in_batches(run: Callable[[np.ndarray], Any], count: int, batch_size: int) -> Any:
     """Returns `run` of all indices, batch after batch, joined in NumPy.
 
     The last batch is filled up with its last image, so that every batch has one shape and

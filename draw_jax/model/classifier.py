@@ -126,7 +126,7 @@ class GlimpseClassifier(nn.Module):
         height, width, _ = self.image_shape
         window = attention.window(self._bounded(state.read_raw), self.read_size, height, width)
         glimpses = [
-            attention.read(x, _widened(window, 2**k), self.read_size) for k in range(self.scales)
+            attention.read(x, widened(window, 2**k), self.read_size) for k in range(self.scales)
         ]  # eq. 27
         h, cell = self.lstm(self._features(glimpses), state.h, state.cell)
         logits, read_raw = self._heads(h)
@@ -155,7 +155,7 @@ class GlimpseClassifier(nn.Module):
         return jnp.concatenate([raw[..., :4], log_gamma], axis=-1)
 
 
-def _widened(window: attention.Window, factor: int) -> attention.Window:
+def widened(window: attention.Window, factor: int) -> attention.Window:
     """Returns a window about the same centre, its stride and sigma times a factor."""
     return window._replace(delta=factor * window.delta, sigma_sq=factor**2 * window.sigma_sq)
 

@@ -50,6 +50,7 @@ MISTAKES = {
     ("sample.py", "--pretrained=nothing"): (1, "'nothing' is no directory and no shipped weights"),
     ("sample.py", "--workdir=run", "--kind=portrait"): (2, "or all; got 'portrait'"),
     ("sample.py", "--workdir=run", "--kind="): (2, "--kind: expected of samples, sequence, "),
+    ("sample.py", "--workdir=run", "--kind=glimpses"): (2, "has samples, sequence, interpolate,"),
     ("sample.py", "--workdir=run", "--rows=0"): (2, "--rows: expected 1 to 10,000, got 0"),
     ("sample.py", "--workdir=run", "--rows=1000000"): (2, "--rows: expected 1 to 10,000, got 1000"),
     ("sample.py", "--workdir=run", "--columns=1000000"): (2, "--columns: expected 1 to 10,000"),

@@ -3,12 +3,13 @@
 import matplotlib
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
 from draw_jax.drawing import own_picture
 from draw_jax.drawing.filters import NoPicture
 
-MNIST = own_picture.BOXES["mnist"]
+MNIST = 20 / 28
 FONT = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf"
 
 
@@ -84,7 +85,9 @@ def test_a_large_noisy_unevenly_lit_photograph_is_a_clean_digit(tmp_path, seven,
 
 
 def test_scikit_learns_digits_fill_their_frame(tmp_path):
-    digit = load(picture(), tmp_path / "a.png", own_picture.BOXES["digits"])[0, :, :, 0]
+    digit = load(picture(), tmp_path / "a.png", own_picture.box(ConfigDict({"name": "digits"})))[
+        0, :, :, 0
+    ]
     assert digit[0].any() and digit[-1].any()
 
 

@@ -11,9 +11,15 @@ from draw_jax.commands import sample
 from draw_jax.drawing import kinds, sampling
 from draw_jax.drawing.figures import look
 from draw_jax.model import attention, build
+from draw_jax.model.classifier import GlimpseClassifier
 from draw_jax.model.draw import Draw
 
+OF_DRAW = ("samples", "sequence", "reconstruct", "interpolate", "nearest", "fix_step")
 SIZE = {"time_steps": 3, "enc_size": 8, "dec_size": 7, "latent_size": 4}
+
+
+def data_of(images, labels=None):
+    return lambda split, count: kinds.Data(images[:count], labels)
 
 
 def make_job(tmp_path, image_shape=(12, 10, 1), read_size=3, write_size=2, **changes):
@@ -21,12 +27,10 @@ def make_job(tmp_path, image_shape=(12, 10, 1), read_size=3, write_size=2, **cha
     variables = build.initial_variables(model, jax.random.key(1))
     stored = np.random.default_rng(0).random((20, *image_shape), np.float32)
     settings = {"rows": 2, "columns": 3, "scale": 4} | changes
-    return kinds.Job(
-        model, variables, jax.random.key(2), tmp_path, lambda split: stored, **settings
-    )
+    return kinds.Job(model, variables, jax.random.key(2), tmp_path, data_of(stored), **settings)
 
 
-@pytest.mark.parametrize("kind", kinds.KINDS)
+@pytest.mark.parametrize("kind", OF_DRAW)
 @pytest.mark.parametrize(
     ("image_shape", "read_size", "write_size"), [((12, 10, 1), 3, 2), ((9, 8, 3), 0, 0)]
 )
@@ -34,7 +38,7 @@ def test_every_kind_saves_readable_pictures_and_arrays(
     tmp_path, kind, image_shape, read_size, write_size
 ):
     job = make_job(tmp_path, image_shape, read_size, write_size)
-    paths = kinds.KINDS[kind](job)
+    paths = kinds.of_model(job.model)[kind](job)
     assert {path.suffix for path in paths} >= {".png", ".npz"}
     for path in paths:
         assert path.parent == tmp_path
@@ -84,7 +88,7 @@ def test_reconstruct_shows_the_glimpse_on_the_images_own_scale(tmp_path):
     job = make_job(tmp_path)
     # An image of one grey: every undistorted glimpse of it is that grey, whatever gamma is.
     grey = np.full((2, 12, 10, 1), 0.5, np.float32)
-    kinds.reconstruct(job._replace(images=lambda split: grey))
+    kinds.reconstruct(job._replace(data=data_of(grey)))
     picture = np.asarray(Image.open(tmp_path / "reconstruct.png").convert("RGB"))
     assert (picture == look.READ).all(axis=-1).any()
     assert (picture == look.WRITE).all(axis=-1).any()
@@ -98,7 +102,7 @@ def test_nearest_is_the_training_image_itself_where_a_sample_equals_one(tmp_path
     trace = sampling.generate(job.model, job.variables, job.key, 6)
     means = sampling.mean_images(job.model, trace.canvases[-1])
     training = np.concatenate([np.zeros((5, 12, 10, 1), np.float32), means])
-    kinds.nearest(job._replace(images=lambda split: training))
+    kinds.nearest(job._replace(data=data_of(training)))
     with np.load(tmp_path / "nearest.npz") as arrays:
         # The last sample of each row of three is sample 2 and 5, at 5 + 2 and 5 + 5.
         np.testing.assert_array_equal(arrays["index"], [7, 10])
@@ -117,15 +121,18 @@ def test_interpolation_rows_begin_and_end_at_samples(tmp_path):
     np.testing.assert_allclose(ways[:, -1], ends[1::2], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", kinds.KINDS)
+@pytest.mark.parametrize("kind", sample.KINDS)
 @pytest.mark.parametrize("changes", [{"rows": 10**6, "columns": 100}, {"scale": 1000}])
 def test_a_picture_too_large_is_refused_before_the_model_draws(tmp_path, kind, changes):
     model = SimpleNamespace(image_shape=(12, 10, 1))  # nothing that could draw
-    job = kinds.Job(model, {}, jax.random.key(2), tmp_path, lambda split: [], **changes)
+    job = kinds.Job(model, {}, jax.random.key(2), tmp_path, data_of([]), **changes)
     with pytest.raises(ValueError, match="100 million pixels, .* fewer rows or columns"):
-        kinds.KINDS[kind](job)
+        getattr(kinds, kind)(job)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_command_names_every_kind():
-    assert set(sample.KINDS) == set(kinds.KINDS)
+    classifier = GlimpseClassifier((12, 10, 1), 2, 4, 3, classes=5)
+    assert set(kinds.of_model(classifier)) == {"glimpses"}
+    assert {*sample.KINDS} == {*OF_DRAW, "glimpses"}
+    assert not kinds.of_model(SimpleNamespace(image_shape=(12, 10, 1)))

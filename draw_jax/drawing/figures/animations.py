@@ -14,7 +14,7 @@ from draw_jax.drawing.figures.look import BACKGROUND, INK, LINE, PADDING, SHADE,
 from draw_jax.system import files
 
 _SIDES = {"gif": 65_535, "webp": 16_383}  # pixels of a side, what the formats allow
-_GREYS, _TINTS = 168, 84  # of a GIF's 256 colours; the other four are our own
+_TINTS = 84  # of a GIF's 256 colours; greys are what our own leave
 
 
 def animation(
@@ -49,12 +49,7 @@ def animation(
         ValueError: if an argument is not as described.
         OSError: if the file cannot be written.
     """
-    path = Path(path)
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in ("gif", "webp"):
-        raise ValueError(f"expected a path ending in .gif or .webp, got {path}")
-    if not (0 < seconds < np.inf and 0 < hold_seconds < np.inf):
-        raise ValueError(f"expected times above 0 s, got {seconds} and {hold_seconds}")
+    kind = _checked_kind(path, seconds, hold_seconds)
     frames = look.check_images(frames, 5, "frames")
     time_steps, count = frames.shape[:2]
     height, width = frames.shape[2:4]
@@ -65,11 +60,7 @@ def animation(
     rows = math.ceil(count / columns)
     look.check_sheet(rows, columns, height, width, scale, time_steps)
     longest = max(rows * (height * scale + PADDING), columns * (width * scale + PADDING))
-    if longest + 4 * LINE > _SIDES[kind]:
-        raise ValueError(
-            f"expected a {kind} of at most {_SIDES[kind]:,} pixels a side, got {longest:,}; draw "
-            "fewer rows or columns, or at a smaller scale"
-        )
+    _check_sides(kind, longest, 4 * LINE)
     entries = [] if windows is None else rectangles.legend(colour)
 
     def pictures() -> Iterator[Image.Image]:
@@ -78,19 +69,50 @@ def animation(
             sheet = Image.fromarray(grids.tile(panels, columns))
             legend = [look.legend(entries, sheet.width)] if entries else []
             wide = max(part.width for part in (sheet, *legend))
-            yield look.stack([sheet, _clock(t, time_steps, wide), *legend])
+            yield look.stack([sheet, clock(t, time_steps, wide), *legend])
 
-    drawn: Iterator[Image.Image] = pictures()
+    is_grey = frames.shape[-1] == 1
+    return save(pictures(), path, time_steps, is_grey, (colour,), seconds, hold_seconds)
+
+
+def save(
+    pictures: Iterator[Image.Image],
+    path: str | os.PathLike[str],
+    time_steps: int,
+    is_grey: bool,
+    colours: Sequence[Colour],
+    seconds: float = 4.0,
+    hold_seconds: float = 2.0,
+    longest: float = 0.4,
+) -> Path:
+    """Writes a picture a time step as an animation, for ever, and returns its path.
+
+    Args:
+        pictures: T of one size, whose text is grey.
+        path: as for `animation`, like the times that follow.
+        time_steps: T.
+        is_grey: whether the pictures are grey but for `colours`.
+        colours: first that of the rectangles, which are half transparent, then those of other marks.
+        seconds: for all of them.
+        hold_seconds: for the last picture.
+        longest: seconds that no other picture stays for more than.
+
+    Raises:
+        ValueError: if an argument is not as described.
+        OSError: if the file cannot be written.
+    """
+    kind = _checked_kind(path, seconds, hold_seconds)
+    drawn = pictures
     if kind == "gif":
-        is_grey = frames.shape[-1] == 1
-        drawn = _in_greys(drawn, colour) if is_grey else _with_one_palette(list(drawn), colour)
+        drawn = _in_greys(drawn, colours) if is_grey else _with_one_palette(list(drawn), colours)
     # GIF counts in hundredths of a second.
-    each = int(np.clip(round(seconds / time_steps, 2), 0.04, 0.4) * 1000)
+    each = int(np.clip(round(seconds / time_steps, 2), 0.04, longest) * 1000)
     durations = [each] * (time_steps - 1) + [max(each, round(hold_seconds * 1000))]
     options: dict[str, Any] = {"lossless": True} if kind == "webp" else {"optimize": False}
     first = next(drawn)
+    _check_sides(kind, max(first.size))
     return files.write_whole(
-        path,
+        Path(path),
         lambda file: first.save(
             file,
             format=kind,
@@ -103,7 +125,26 @@ def animation(
     )
 
 
-def _clock(t: int, time_steps: int, width: int) -> Image.Image:
+def _checked_kind(path: str | os.PathLike[str], seconds: float, hold_seconds: float) -> str:
+    """Returns gif or webp, after checking the path and the times."""
+    kind = Path(path).suffix.lower().removeprefix(".")
+    if kind not in ("gif", "webp"):
+        raise ValueError(f"expected a path ending in .gif or .webp, got {path}")
+    if not (0 < seconds < np.inf and 0 < hold_seconds < np.inf):
+        raise ValueError(f"expected times above 0 s, got {seconds} and {hold_seconds}")
+    return kind
+
+
+def _check_sides(kind: str, longest: int, text: int = 0) -> None:
+    """Refuses pictures whose longest side, with lines of text, a format does not allow."""
+    if longest + text > _SIDES[kind]:
+        raise ValueError(
+            f"expected a {kind} of at most {_SIDES[kind]:,} pixels a side, got {longest:,}; draw "
+            "fewer rows or columns, or at a smaller scale"
+        )
+
+
+def clock(t: int, time_steps: int, width: int) -> Image.Image:
     """Returns a line "t = 12 / 64" with a bar that is full at the last step.
 
     It is at least so wide that the bar grows in every picture, whatever `width` says.
@@ -120,25 +161,26 @@ def _clock(t: int, time_steps: int, width: int) -> Image.Image:
     return picture
 
 
-def _in_greys(pictures: Iterator[Image.Image], colour: Colour) -> Iterator[Image.Image]:
+def _in_greys(pictures: Iterator[Image.Image], colours: Sequence[Colour]) -> Iterator[Image.Image]:
     """Yields grey pictures with rectangles on them in one palette of 256.
 
     It holds our own colours exactly, and so many greys and greys beneath a border that each is
     off by at most one part in 255.
     """
-    ours = np.array([colour, BACKGROUND, SHADE, INK], np.uint8)
+    colour = colours[0]
+    ours = np.array([*colours, BACKGROUND, SHADE, INK], np.uint8)
     greys, tints = (
         np.rint(np.linspace(0, 255, size)).astype(np.uint8)[:, None].repeat(3, 1)
-        for size in (_GREYS, _TINTS)
+        for size in (256 - _TINTS - len(ours), _TINTS)
     )
     tints = rectangles.blend(tints, colour)
     palette = np.concatenate([greys, tints, ours]).tobytes()
     every = np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1)
     index_of = np.zeros(2**24, np.uint8)  # of every colour that can occur
     near = np.rint(np.linspace(0, _TINTS - 1, 256)).astype(np.uint8)
-    index_of[_packed(rectangles.blend(every, colour))] = _GREYS + near
-    index_of[_packed(every)] = np.rint(np.linspace(0, _GREYS - 1, 256)).astype(np.uint8)
-    index_of[_packed(ours)] = _GREYS + _TINTS + np.arange(len(ours), dtype=np.uint8)
+    index_of[_packed(rectangles.blend(every, colour))] = len(greys) + near
+    index_of[_packed(every)] = np.rint(np.linspace(0, len(greys) - 1, 256)).astype(np.uint8)
+    index_of[_packed(ours)] = len(greys) + _TINTS + np.arange(len(ours), dtype=np.uint8)
     for picture in pictures:
         indexed = Image.fromarray(index_of[_packed(np.asarray(picture))])
         indexed.putpalette(palette)
@@ -151,22 +193,25 @@ def _packed(colours: np.ndarray) -> np.ndarray:
     return (red << 16) | (green << 8) | blue
 
 
-def _with_one_palette(pictures: Sequence[Image.Image], colour: Colour) -> Iterator[Image.Image]:
+def _with_one_palette(
+    pictures: Sequence[Image.Image], colours: Sequence[Colour]
+) -> Iterator[Image.Image]:
     """Yields coloured pictures in one palette of 256: our own colours exactly, the images' others.
 
     One palette for all keeps still pixels still; Pillow's own choice differs from picture to
     picture, and loses a thin rectangle's colour.
     """
-    ours = np.array([colour, BACKGROUND, SHADE, INK], np.uint8)
+    ours = np.array([*colours, BACKGROUND, SHADE, INK], np.uint8)
+    others = 256 - len(ours)
     some = [np.asarray(pictures[t - 1]) for t in strips.evenly_spaced(len(pictures), 8)]
-    palette = Image.fromarray(np.concatenate(some)).quantize(252, Image.Quantize.MEDIANCUT)
-    theirs = np.zeros((252, 3), np.uint8)
-    found = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)[:252]
+    palette = Image.fromarray(np.concatenate(some)).quantize(others, Image.Quantize.MEDIANCUT)
+    theirs = np.zeros((others, 3), np.uint8)
+    found = np.array(palette.getpalette(), np.uint8).reshape(-1, 3)[:others]
     theirs[: len(found)] = found
     for picture in pictures:
         index = np.array(picture.quantize(palette=palette, dither=Image.Dither.NONE))
         for k, own in enumerate(ours):
-            index[(np.asarray(picture) == own).all(-1)] = 252 + k
+            index[(np.asarray(picture) == own).all(-1)] = others + k
         indexed = Image.fromarray(index)
         indexed.putpalette(np.concatenate([theirs, ours]).tobytes())
         yield indexed

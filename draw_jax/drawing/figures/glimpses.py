@@ -1,0 +1,286 @@
+"""What a classifier looks at and answers, glimpse by glimpse: figure 5, and the same in motion."""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from draw_jax.drawing.figures import animations, grids, look, rectangles, strips
+from draw_jax.drawing.figures.look import ACCENT, BACKGROUND, INK, LINE, PADDING, READ, SHADE
+
+SCREEN = (1600, 1000)  # width and height in pixels that a sheet keeps to where it can
+BARS = 40  # pixels of a bar of probability 1
+_MARK = 3  # pixels of the line beneath the label's number
+_NUMBERS = look.FONT_PIXELS + 2  # pixels of the line of numbers
+_CLASSES = BARS + _NUMBERS + _MARK  # height of a panel of probabilities
+_GAP = 14  # pixels between two blocks
+_PAPER = (255, 255, 255)
+_SECONDS = 0.8  # for a glimpse of an animation
+
+
+class Seen(NamedTuple):
+    """What a classifier saw of B images in T glimpses of S scales, and what it answered."""
+
+    images: np.ndarray  # [B, H, W, C] in [0, 1]
+    glimpses: np.ndarray  # [S, T, B, N, N, C], shown clipped to [0, 1]
+    logits: np.ndarray  # of the classes after each glimpse [T, B, classes]
+    windows: Any  # of the first scale, arrays [T, B]
+    labels: np.ndarray | None  # integers [B]; None: not known
+
+
+def sheet(seen: Seen, steps: Sequence[int] | None = None, scale: int | None = None) -> Image.Image:
+    """Returns a block of rows per image, a column per glimpse, as in figure 5.
+
+    The rows are the image with the window, what was read through it (a row per scale), and the
+    probability of every class after that glimpse. Above them stand label and answer, beneath all
+    blocks what the marks mean. As many blocks stand side by side as a screen needs.
+
+    Args:
+        seen: at least one image.
+        steps: the columns, each in 1..T; None: at most ten, evenly spaced, with the last.
+        scale: whole-number enlargement; None: until a digit is readable.
+
+    Raises:
+        ValueError: if an argument is not as described, or the picture would be too large.
+    """
+    images, glimpses, after = _checked(seen)
+    labels, windows, glimpse_size = seen.labels, seen.windows, glimpses.shape[3]
+    count, height, width = images.shape[:3]
+    steps = strips.check_steps(steps, len(after))
+    scale = look.check_scale(scale, height, width)
+    titles = [_title(after[-1, b], labels, b, last=True) for b in range(count)]
+    names = ["image", "glimpse"]
+    names += [f"{2**k} \N{MULTIPLICATION SIGN} as wide" for k in range(1, len(glimpses))]
+    gutter = max(_text_width(name) for name in [*names, "classes"]) + 10
+    panel, across = height * scale + PADDING, len(steps) * (width * scale + PADDING) + PADDING
+    block = (
+        max(across, *map(_text_width, titles)) + _GAP,
+        2 * LINE + len(names) * panel + _CLASSES + 2 * PADDING + _GAP,
+    )
+    columns = _columns(count, gutter, block)
+    lines = math.ceil(count / columns)
+    look.check_size(gutter + columns * block[0], lines * block[1] + 2 * LINE)
+
+    frames = np.broadcast_to(images, (len(after), *images.shape))
+    shown = [strips.strip(frames, windows, glimpse_size, READ, steps, scale)]  # [B, S, h, w, 3]
+    shape = shown[0].shape
+    for glimpse in glimpses:
+        panels = [_centred(glimpse[t - 1], shape[2], shape[3]) for t in steps]
+        shown.append(np.stack(panels, axis=1))
+    sheets = []
+    for line in range(lines):
+        picture = Image.new("RGB", (gutter + columns * block[0], block[1]), BACKGROUND)
+        for place, b in enumerate(range(line * columns, min(count, (line + 1) * columns))):
+            rows = Image.fromarray(grids.tile(np.concatenate([r[b] for r in shown]), len(steps)))
+            bars = [_classes(after[t - 1, b], _of(labels, b), shape[3]) for t in steps]
+            parts = [
+                _line(titles[b]),
+                strips.step_names(steps, shape[3]),
+                rows,
+                Image.fromarray(grids.tile(np.stack(bars), len(steps))),
+            ]
+            picture.paste(look.stack(parts), (gutter + place * block[0], 0))
+        for k, name in enumerate(names):
+            centre = 2 * LINE + PADDING + k * panel + (panel - PADDING) / 2
+            look.write_text(picture, (gutter - 6, centre), name, "rm")
+        centre = 2 * LINE + len(names) * panel + 2 * PADDING + BARS / 2
+        look.write_text(picture, (gutter - 6, centre), "classes", "rm")
+        sheets.append(picture)
+    return look.stack([*sheets, look.legend(_entries(labels), sheets[0].width)])
+
+
+def animation(seen: Seen, path: str | os.PathLike[str], scale: int | None = None) -> Path:
+    """Writes a picture a glimpse, for ever, as GIF or WebP, and returns its path.
+
+    Each image has its window, beside it what was read, beneath it the probabilities of the classes.
+
+    Args:
+        seen: at least one image.
+        path: ends in .gif or .webp.
+        scale: whole-number enlargement; None: until a digit is readable.
+
+    Raises:
+        ValueError: if an argument is not as described, or the pictures would be too large.
+        OSError: if the file cannot be written.
+    """
+    is_grey, steps = seen.images.shape[-1] == 1, len(seen.logits)
+    pictures = _frames(seen, scale)
+    seconds = _SECONDS * steps
+    return animations.save(
+        pictures, path, steps, is_grey, (READ, ACCENT, _PAPER), seconds, longest=_SECONDS
+    )
+
+
+def _frames(seen: Seen, scale: int | None) -> Iterator[Image.Image]:
+    """Yields the pictures of `animation`."""
+    images, glimpses, after = _checked(seen)
+    labels, windows, glimpse_size = seen.labels, seen.windows, glimpses.shape[3]
+    (count, height, width), time_steps = images.shape[:3], len(after)
+    scale = look.check_scale(scale, height, width)
+    titles = [
+        [_title(after[t - 1, b], labels, b, t == time_steps) for b in range(count)]
+        for t in range(1, time_steps + 1)
+    ]
+    longest = max(_text_width(title) for line in titles for title in line)
+    across = max((1 + len(glimpses)) * (width * scale + PADDING) - PADDING, longest)
+    down = LINE + height * scale + PADDING + _CLASSES
+    columns = grids.even_columns(count)
+    rows = math.ceil(count / columns)
+    look.check_size(columns * (across + _GAP), rows * (down + _GAP) + 3 * LINE, time_steps)
+    still = np.broadcast_to(images, (time_steps, *images.shape))
+    legend = look.legend(_entries(labels), columns * (across + _GAP) + _GAP)
+    for t in range(1, time_steps + 1):
+        shown = strips.strip(still, windows, glimpse_size, READ, [t], scale)[:, 0]
+        beside = [_centred(glimpse[t - 1], *shown.shape[1:3]) for glimpse in glimpses]
+        cells = []
+        for b in range(count):
+            panels = np.stack([part[b] for part in (shown, *beside)])
+            top = grids.tile(panels, len(panels))[PADDING:, PADDING:-PADDING]
+            bars = _classes(after[t - 1, b], _of(labels, b), top.shape[1])
+            parts = [_line(titles[t - 1][b]), Image.fromarray(top), Image.fromarray(bars)]
+            cells.append(_padded(look.stack(parts), across, down))
+        picture = Image.fromarray(grids.tile(np.stack(cells), columns, _GAP))
+        clock = animations.clock(t, time_steps, max(picture.width, legend.width))
+        yield look.stack([picture, clock, legend])
+
+
+def _checked(seen: Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns images, glimpses and probabilities after checking that all of `seen` fits."""
+    images = look.check_images(seen.images)
+    logits, glimpses = np.asarray(seen.logits, np.float64), np.asarray(seen.glimpses)
+    if logits.ndim != 3 or logits.shape[1] != len(images) or not logits.size:
+        raise ValueError(
+            f"expected logits [T, B = {len(images)}, classes], got {list(logits.shape)}"
+        )
+    if not np.isfinite(logits).all():
+        raise ValueError("expected finite logits, got one that is not")
+    time_steps, count, classes = logits.shape
+    if glimpses.ndim != 6 or glimpses.shape[1:3] != (time_steps, count):
+        raise ValueError(
+            f"expected glimpses [S, T = {time_steps}, B = {count}, N, N, C], got "
+            f"{list(glimpses.shape)}"
+        )
+    if glimpses.shape[3] > min(images.shape[1:3]):
+        raise ValueError(
+            f"expected glimpses no larger than the images, got N = {glimpses.shape[3]}"
+        )
+    if seen.labels is not None:
+        labels = np.asarray(seen.labels)
+        if labels.shape != (count,) or not (0 <= labels.min() and labels.max() < classes):
+            raise ValueError(
+                f"expected labels [B = {count}] from 0 to {classes - 1}, got {labels.tolist()}"
+            )
+    return images, np.clip(glimpses, 0, 1).astype(np.float32), probabilities(logits)
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Returns the softmax of logits [..., classes]."""
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def _title(probabilities: np.ndarray, labels: Any, b: int, last: bool) -> str:
+    """Returns label and answer, and after the last glimpse whether they agree."""
+    answer = int(probabilities.argmax())
+    text = f"answer {answer} ({probabilities[answer]:.2f})"
+    label = _of(labels, b)
+    if label is None:
+        return text
+    verdict = f": {'right' if label == answer else 'wrong'}" if last else ""
+    return f"label {label}, {text}{verdict}"
+
+
+def _of(labels: Any, b: int) -> int | None:
+    return None if labels is None else int(labels[b])
+
+
+def _classes(probabilities: np.ndarray, label: int | None, width: int) -> np.ndarray:
+    """Returns a bar per class on paper as high as probability 1, the numbers beneath.
+
+    The answer's bar is dark, the label's number is underlined. Numbers that do not fit are left out.
+
+    Args:
+        probabilities: [classes].
+        label: of the image; None: not known.
+        width: of the panel, in pixels.
+
+    Returns:
+        uint8 [_CLASSES, width, 3].
+    """
+    picture = Image.new("RGB", (width, _CLASSES), BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, width - 1, BARS - 1), fill=_PAPER)
+    classes, answer = len(probabilities), int(probabilities.argmax())
+    edges = np.linspace(0, width, classes + 1)
+    numbers = look.font().getlength(str(classes - 1)) <= width / classes
+    for k, probability in enumerate(probabilities):
+        gap = 1 if width >= 4 * classes else 0
+        left, right = round(edges[k]) + gap, max(round(edges[k + 1]) - 1 - gap, round(edges[k]))
+        pixels = round(BARS * float(probability))
+        if pixels:
+            fill = INK if k == answer else SHADE
+            draw.rectangle((left, BARS - pixels, right, BARS - 1), fill=fill)
+        if numbers:
+            centre = ((edges[k] + edges[k + 1]) / 2, BARS + _NUMBERS / 2)
+            look.write_text(picture, centre, str(k), "mm")
+        if k == label:
+            draw.rectangle((left, BARS + _NUMBERS, right, _CLASSES - 1), fill=ACCENT)
+    return np.asarray(picture)
+
+
+def _entries(labels: Any) -> list[tuple[np.ndarray, str]]:
+    """Returns the entries of the legend."""
+    paper = np.full((12, 18, 3), _PAPER, np.uint8)
+    paper[6:, 1:5], paper[1:, 7:11], paper[8:, 13:17] = SHADE, INK, SHADE
+    entries = rectangles.legend(READ)
+    entries.append((paper, "probability of each class after the glimpse (full height: 1)"))
+    entries.append((np.full((12, 6, 3), INK, np.uint8), "answer: the most probable class"))
+    if labels is not None:
+        entries.append((np.full((_MARK, 10, 3), ACCENT, np.uint8), "label: the true class"))
+    return entries
+
+
+def _columns(count: int, gutter: int, block: tuple[int, int]) -> int:
+    """Returns how many blocks stand side by side: on one screen if possible, few empty places.
+
+    Of such numbers it is the largest, as screens are wide.
+    """
+
+    def cost(columns: int) -> tuple[int, ...]:
+        size = (gutter + columns * block[0], math.ceil(count / columns) * block[1] + 2 * LINE)
+        beyond = [max(0, pixels - most) for pixels, most in zip(size, SCREEN, strict=True)]
+        return (*beyond, -count % columns, -columns)
+
+    return min(range(1, count + 1), key=cost)
+
+
+def _centred(glimpses: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns glimpses [B, N, N, C] as large as fits amid panels, uint8 [B, height, width, 3]."""
+    size = glimpses.shape[1]
+    scale = max(1, min(height, width) // size)
+    panels = np.full((len(glimpses), height, width, 3), BACKGROUND, np.uint8)
+    top, left = (height - size * scale) // 2, (width - size * scale) // 2
+    inside = np.s_[:, top : top + size * scale, left : left + size * scale]
+    panels[inside] = look.panels(glimpses, scale)
+    return panels
+
+
+def _line(text: str) -> Image.Image:
+    line = Image.new("RGB", (_text_width(text), LINE), BACKGROUND)
+    look.write_text(line, (PADDING, LINE / 2), text, "lm")
+    return line
+
+
+def _text_width(text: str) -> int:
+    return math.ceil(look.font().getlength(text)) + 2 * PADDING
+
+
+def _padded(picture: Image.Image, width: int, height: int) -> np.ndarray:
+    """Returns a picture at the top left of a panel, uint8 [height, width, 3]."""
+    result = Image.new("RGB", (width, height), BACKGROUND)
+    result.paste(picture, (0, 0))
+    return np.asarray(result)
