@@ -1,4 +1,4 @@
-"""The pictures that a run directory holds: sample grids and the report."""
+"""The pictures that a run directory holds: of validations, and the report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,21 +7,33 @@ from typing import Any
 import jax
 import numpy as np
 
-from draw_jax.drawing import sampling
+from draw_jax.data import splits
+from draw_jax.data.splits import Split
+from draw_jax.drawing import glimpses, sampling
 from draw_jax.drawing.figures import curves, grids, look
+from draw_jax.drawing.figures import glimpses as figures
 from draw_jax.model.draw import Draw
 from draw_jax.model.task import Model, Variables
 from draw_jax.system import files
 
 _SAMPLES = 64  # images in the sample grid
+_LOOKED_AT = 4  # images with their glimpses
+_PER_STEP = ("kl_per_step", "error_per_step", "confusion")  # of a validation
 
 
 def validation_picture(
-    run: Path, model: Model, variables: Variables, key: jax.Array, step: int
+    run: Path,
+    model: Model,
+    variables: Variables,
+    key: jax.Array,
+    step: int,
+    validation: Split,
+    binarization: str,
 ) -> tuple[str, np.ndarray] | None:
-    """Saves the picture of a validation, a grid of samples, and returns its name and it [h, w, 3].
+    """Saves the picture of a validation and returns its name and it [h, w, 3]; None for no picture.
 
-    A model that does not draw has none.
+    A model that draws has a grid of samples, one that reads glimpses those of the first images of
+    the validation split.
 
     Args:
         run: the run directory.
@@ -29,17 +41,25 @@ def validation_picture(
         variables: {"params": ...}, on this process's devices.
         key: of the samples, the same for all validations of a run.
         step: updates done.
+        validation: the split.
+        binarization: of its images.
     """
-    if not isinstance(model, Draw):
-        return None
-    trace = sampling.generate(model, variables, key, _SAMPLES)
-    means = sampling.mean_images(model, trace.canvases[-1])
-    picture = grids.grid(means)
-    path = grid_path(run, step)
-    look.save(picture, path)
-    stored = np.rint(means * 255).astype(np.uint8)
-    files.write_whole(path.with_suffix(".npy"), lambda file: np.save(file, stored))
-    return "samples", np.asarray(picture)
+    path = picture_path(run, step)
+    if isinstance(model, Draw):
+        trace = sampling.generate(model, variables, key, _SAMPLES)
+        means = sampling.mean_images(model, trace.canvases[-1])
+        picture = grids.grid(means)
+        look.save(picture, path)
+        stored = np.rint(means * 255).astype(np.uint8)
+        files.write_whole(path.with_suffix(".npy"), lambda file: np.save(file, stored))
+        return "samples", np.asarray(picture)
+    if glimpses.looks(model):
+        images, labels = validation.batch(np.arange(min(_LOOKED_AT, len(validation))))
+        x = np.asarray(splits.prepare(images, binarization, jax.random.key(0)))
+        picture = figures.sheet(glimpses.seen(model, variables, x, labels, key))
+        look.save(picture, path)
+        return "glimpses", np.asarray(picture)
+    return None
 
 
 def write(run: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
@@ -50,16 +70,32 @@ def write(run: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None
         rows: of its metrics.
         columns: the metrics to show.
     """
+    if not any(name in row for row in rows for name in columns):
+        return
     sheets = [
         (int(path.stem.removeprefix("step_")), np.load(path) / 255)
         for path in sorted((run / "samples").glob("step_*.npy"))
     ]
-    steps = [row["kl_per_step"] for row in rows if "kl_per_step" in row]
-    kl_nats = np.array(steps[-1]) if steps else None
-    if any(name in row for row in rows for name in columns):
-        curves.report(rows, sheets, run / "report.png", kl_nats, title=run.name)
+    latest = {name: np.array(row[name]) for row in rows for name in _PER_STEP if name in row}
+    curves.report(
+        rows,
+        sheets,
+        run / "report.png",
+        title=run.name,
+        kl_nats=latest.get("kl_per_step"),
+        error_per_step=latest.get("error_per_step"),
+        confusion=latest.get("confusion"),
+    )
 
 
-def grid_path(run: Path, step: int) -> Path:
-    """Returns where a step's sample grid lies."""
+def what_to_look_at(run: Path, model: Model, step: int) -> str:
+    """Returns which picture of a finished run to open, with what it is."""
+    path = picture_path(run, step)
+    if not path.is_file():
+        return f"at a glance: {run / 'report.png'}"
+    return f"what it {'draws' if isinstance(model, Draw) else 'looks at'}: {path}"
+
+
+def picture_path(run: Path, step: int) -> Path:
+    """Returns where the picture of a step's validation lies."""
     return run / "samples" / f"step_{step:07d}.png"

@@ -119,7 +119,13 @@ class Job:
         if self._main:
             local = {"params": jax.device_get(weights)}  # the other processes take no part
             drawn = report.validation_picture(
-                self.run, self.task.model, local, self._keys.sample, step
+                self.run,
+                self.task.model,
+                local,
+                self._keys.sample,
+                step,
+                self._validation,
+                self.config.data.binarization,
             )
             if drawn:
                 self.log.picture(*drawn, step)

@@ -50,7 +50,7 @@ def train(config: ConfigDict, workdir: str | Path) -> int:
     if not finished:
         job.log.say(f"stopped at step {step}, all saved; the same command continues")
         return STOPPED
-    job.log.say(f"finished at step {step}; what it draws: {report.grid_path(run, step)}")
+    job.log.say(f"finished at step {step}; {report.what_to_look_at(run, task.model, step)}")
     return FINISHED
 
 

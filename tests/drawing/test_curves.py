@@ -83,6 +83,54 @@ def test_a_report_shows_the_kl_of_each_time_step():
     assert [bar.get_height() for bar in bars] == [3, 1, 2]
 
 
+CONFUSION = np.array([[0.4, 0.0, 0.1], [0.0001, 0.1999, 0.0], [0.0, 0.0, 0.3]])
+MATRIX = "answers to the images of each label, %, latest validation"
+PER_GLIMPSE = "error after each glimpse, latest validation"
+
+
+def test_a_classifiers_report_shows_each_glimpse_and_what_is_confused():
+    rows = [{"step": 1, "split": "validation", "error": 0.1, "cross_entropy": 0.3}]
+    per_step = np.array([0.9, 0.5, 0.1])
+    figure = curves.report_figure(rows, [], error_per_step=per_step, confusion=CONFUSION)
+    shown = panels(figure)
+    assert list(shown) == [METRICS["error"], METRICS["cross_entropy"], PER_GLIMPSE, MATRIX]
+    assert [bar.get_height() for bar in shown[PER_GLIMPSE].patches] == [0.9, 0.5, 0.1]
+    assert [text.get_text() for text in shown[PER_GLIMPSE].texts] == ["0.900", "0.500", "0.100"]
+    matrix = shown[MATRIX]
+    assert (matrix.get_xlabel(), matrix.get_ylabel()) == ("answer", "label")
+    percent = [[80, 0, 20], [0.05, 99.95, 0], [0, 0, 100]]
+    np.testing.assert_allclose(matrix.images[0].get_array(), percent)
+    # (answer, label): what stands in the cell
+    cells = {tuple(map(int, text.get_position())): text.get_text() for text in matrix.texts}
+    assert cells == {(0, 0): "80", (2, 0): "20", (0, 1): "0.1", (1, 1): "100", (2, 2): "100"}
+    colours = {text.get_text(): text.get_color() for text in matrix.texts}
+    assert colours["80"] == "white" and colours["20"] != "white"
+
+
+def test_a_report_of_one_glimpse_or_an_unseen_class_has_no_gaps(tmp_path):
+    rows = [{"step": 1, "split": "validation", "error": 0.1}]
+    rare = np.array([[0.99999, 0.00001, 0], [0, 0, 0], [0, 0, 0]])
+    figure = curves.report_figure(rows, [], error_per_step=np.array([0.1]), confusion=rare)
+    shown = panels(figure)
+    assert list(shown) == [METRICS["error"], MATRIX]
+    assert [text.get_text() for text in shown[MATRIX].texts] == ["100", "<.1"]
+    many = panels(curves.report_figure(rows, [], confusion=np.eye(100) / 100))[MATRIX]
+    assert not many.texts and len(many.get_xticks()) == 20
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"kl_nats": np.zeros((2, 2))}, r"expected kl_nats \[T\], got \[2, 2\]"),
+        ({"error_per_step": np.zeros(0)}, r"expected error_per_step \[T\], got \[0\]"),
+        ({"confusion": np.zeros((2, 3))}, r"expected confusion \[classes, classes\], got \[2, 3\]"),
+    ],
+)
+def test_a_report_refuses_arrays_of_other_shapes(arrays, told):
+    with pytest.raises(ValueError, match=told):
+        curves.report_figure([{"step": 1, "split": "train", "error": 0.1}], [], **arrays)
+
+
 @pytest.mark.parametrize(("count", "shown"), [(1, 1), (2, 2), (4, 4), (5, 5), (12, 5)])
 @pytest.mark.parametrize("images", [1, 7, 20, 100])
 def test_a_report_shows_samples_over_time_without_empty_places(count, shown, images):

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image
@@ -65,6 +66,7 @@ _METRICS = {
     "cross_entropy": "cross-entropy, nats",
 }
 _IN_A_ROW = 4  # metrics of a report side by side
+_NUMBERED = 20  # time steps or classes at most, for numbers in the picture
 _MARKS = 40  # on a validation curve, at most about
 
 
@@ -117,23 +119,10 @@ def report(
     rows: Sequence[Mapping[str, Any]],
     sample_grids: Sequence[tuple[int, np.ndarray]],
     path: str | os.PathLike[str],
-    kl_nats: np.ndarray | None = None,
-    title: str = "",
+    **more: Any,
 ) -> Path:
-    """Writes one run at a glance to a PNG and returns its path.
-
-    Args:
-        rows: as for `report_figure`.
-        sample_grids: as for `report_figure`.
-        path: ends in .png.
-        kl_nats: as for `report_figure`.
-        title: as for `report_figure`.
-
-    Raises:
-        ValueError: if no row holds a metric, or an array is not as described.
-        OSError: if the file cannot be written.
-    """
-    return save(report_figure(rows, sample_grids, kl_nats, title), path)
+    """Writes one run at a glance to a PNG and returns its path; all else as for `report_figure`."""
+    return save(report_figure(rows, sample_grids, **more), path)
 
 
 def report_figure(
@@ -141,8 +130,12 @@ def report_figure(
     sample_grids: Sequence[tuple[int, np.ndarray]],
     kl_nats: np.ndarray | None = None,
     title: str = "",
+    error_per_step: np.ndarray | None = None,
+    confusion: np.ndarray | None = None,
 ) -> Figure:
     """Returns one run at a glance: curves of its metrics, samples over time, KL per time step.
+
+    Of a classifier: its error after each glimpse, where there are several, and what it confuses.
 
     Args:
         rows: of metrics, each with `step`, `split` (train or validation) and any of `elbo_loss`,
@@ -152,6 +145,9 @@ def report_figure(
             evenly spaced are shown, the first 16 images of each, and more images of fewer grids.
         kl_nats: mean KL of each time step at the latest validation [T], eq. 10; None: no bars.
         title: above it all.
+        error_per_step: of the latest validation, a fraction [T].
+        confusion: of the latest validation, the fraction of its images that are of class i and
+            were taken for class j, [classes, classes].
 
     Raises:
         ValueError: if no row holds a metric, or an array is not as described.
@@ -159,13 +155,14 @@ def report_figure(
     names = [name for name in _METRICS if any(name in row for row in rows)]
     if not names:
         raise ValueError(f"expected rows with any of {', '.join(_METRICS)}, got none")
-    kl_nats = None if kl_nats is None else np.asarray(kl_nats, float)
-    if kl_nats is not None and (kl_nats.ndim != 1 or not len(kl_nats)):
-        raise ValueError(f"expected kl_nats [T], got {list(kl_nats.shape)}")
+    kl_nats = _checked("kl_nats [T]", kl_nats, 1)
+    error_per_step = _checked("error_per_step [T]", error_per_step, 1)
+    confusion = _checked("confusion [classes, classes]", confusion, 2)
     pictures = [(step, _samples(images, shown)) for step, images, shown in _picked(sample_grids)]
     lines = np.array_split(names, -(-len(names) // _IN_A_ROW))
     with style.context(["default", SETTINGS]):
         heights = [2.9] * len(lines) + [2.9] * bool(pictures) + [2.2] * (kl_nats is not None)
+        heights += [4.4] * (confusion is not None)
         figure = Figure(figsize=(12, sum(heights) + (0.3 if title else 0)), layout="constrained")
         if title:
             figure.suptitle(title, fontsize=12)
@@ -180,13 +177,53 @@ def report_figure(
                 axes.imshow(np.asarray(picture))
                 axes.set_title(f"samples at update {step:,}")
         if kl_nats is not None:
-            axes = bands[-1].subplots()
-            axes.bar(np.arange(1, len(kl_nats) + 1), kl_nats, color=_LINES[1])
-            axes.grid(False, axis="x")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.set(xlabel="time step t", ylabel="KL, nats", xlim=(0.4, len(kl_nats) + 0.6))
+            axes = bands[len(lines) + bool(pictures)].subplots()
+            _bars(axes, kl_nats, "KL, nats")
             axes.set_title("KL of each time step, latest validation")
+        if confusion is not None:
+            left, right = bands[-1].subplots(1, 2)
+            _confusion(right, confusion)
+            if error_per_step is None or len(error_per_step) == 1:
+                left.remove()
+            else:
+                _bars(left, error_per_step, "classification error", numbers=True)
+                left.set_title("error after each glimpse, latest validation")
     return figure
+
+
+def _checked(name: str, values: Any, ndim: int) -> np.ndarray | None:
+    array = None if values is None else np.asarray(values, float)
+    if array is not None and (array.ndim != ndim or len({*array.shape, 0}) != 2):
+        raise ValueError(f"expected {name}, got {list(array.shape)}")
+    return array
+
+
+def _bars(axes: Axes, values: np.ndarray, y_label: str, numbers: bool = False) -> None:
+    """Draws a bar per time step."""
+    bars = axes.bar(np.arange(1, len(values) + 1), values, color=_LINES[1])
+    if numbers and len(values) <= _NUMBERED:
+        axes.bar_label(bars, fmt="{:.3f}")
+    axes.grid(False, axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="time step t", ylabel=y_label, xlim=(0.4, len(values) + 0.6))
+
+
+def _confusion(axes: Axes, confusion: np.ndarray) -> None:
+    """Draws what the images of each class were taken for, in percent of the class."""
+    totals = confusion.sum(axis=1, keepdims=True)
+    percent = 100 * confusion / np.where(totals > 0, totals, 1)
+    axes.imshow(percent, cmap="Blues", norm=PowerNorm(0.5, 0, 100))  # so that 1 % is seen
+    axes.grid(False)
+    ticks = np.arange(0, len(percent), -(-len(percent) // _NUMBERED))
+    axes.set(xticks=ticks, yticks=ticks, xlabel="answer", ylabel="label")
+    axes.set_title("answers to the images of each label, %, latest validation")
+    if len(percent) > _NUMBERED:
+        return
+    for row, column in np.argwhere(percent > 0):
+        value = percent[row, column]
+        text = f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.05 else "<.1"
+        colour = "white" if value > 30 else INK
+        axes.text(column, row, text, ha="center", va="center", size=8, color=colour)
 
 
 def _picked(
