@@ -20,6 +20,7 @@ from draw_jax.runs import checkpoint, directory
 from draw_jax.runs.metrics import MetricsFile, RunLog
 from draw_jax.system import devices
 from draw_jax.training import config as settings
+from draw_jax.training.collapse import collapsed
 from draw_jax.training.step import Metrics, TrainState, initial_state, jit_update, make_update
 
 
@@ -59,6 +60,7 @@ class Job:
             directory.write_config(run, config)
         self.log = RunLog(run, self.step, self.train.num_steps, task.columns, silent=not self._main)
         self.log.say(self._greeting(state))
+        self._collapsed = False  # whether that was said
         self.state = jax.device_put(state, self._placement.replicated)
         self.update = jit_update(make_update(task, config, self._keys.train), self._placement)
 
@@ -130,7 +132,18 @@ class Job:
             if drawn:
                 self.log.picture(*drawn, step)
         self.log.write({"step": step, "split": "validation"} | row)
+        self._tell_collapse()
         return row
+
+    def _tell_collapse(self) -> None:
+        """Says so where the validation error says that the run has collapsed, until it recovers."""
+        if self.task.metric != "error" or not self._main:
+            return
+        rows = MetricsFile(self.run / "metrics.jsonl").rows()
+        collapse = collapsed(rows)
+        if collapse and not self._collapsed:
+            self.log.say(collapse.text(self.run))
+        self._collapsed = collapse is not None
 
     def _prepare(self, image: jax.Array, key: jax.Array) -> jax.Array:
         return splits.prepare(image, self.config.data.binarization, key)
