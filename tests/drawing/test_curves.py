@@ -149,3 +149,16 @@ def test_a_report_shows_samples_over_time_without_empty_places(count, shown, ima
     if images == 100:
         columns = {1: 16, 2: 8, 4: 4, 5: 4}[shown]
         assert picture.shape[:2] == (4 * 114 + 2, columns * 114 + 2)
+
+
+def test_curves_of_few_points_are_shown_whole_with_their_references(monkeypatch, tmp_path):
+    kept = []
+    monkeypatch.setattr(curves, "save", lambda figure, path: kept.append(figure))
+    glimpses = {"ours": ([4, 8], [0.05, 0.034])}
+    curves.curves(glimpses, tmp_path / "a.png", "glimpses", references={"paper": 0.0336})
+    long = {"ours": (range(100), [500.0] + 99 * [90.0]), "other": (range(100), 100 * [80.0])}
+    curves.curves(long, tmp_path / "a.png")
+    (few,), (many,) = (figure.axes for figure in kept)
+    assert few.get_ylim()[0] < 0.0336 and few.get_ylim()[1] > 0.05
+    assert all(tick == round(tick) for tick in few.get_xticks())
+    assert many.get_ylim()[1] < 100  # without the fall from the start

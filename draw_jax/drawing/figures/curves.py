@@ -67,6 +67,7 @@ _METRICS = {
 }
 _IN_A_ROW = 4  # metrics of a report side by side
 _NUMBERED = 20  # time steps or classes at most, for numbers in the picture
+_FEW = 10  # points of a curve that is shown whole, less than
 _MARKS = 40  # on a validation curve, at most about
 
 
@@ -109,7 +110,9 @@ def curves(
         for number, (name, level) in enumerate(levels.items()):
             dashes = ["--", ":", "-."][number % 3]
             axes.axhline(level, color=INK, linestyle=dashes, linewidth=1, label=name)
-        _fit_y(axes, list(data.values()), list(levels.values()))
+        _fit_y(axes, list(data.values()), list(levels.values()), few=_FEW)
+        if all((x == np.rint(x)).all() for x, _ in data.values()):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel=x_label, ylabel=y_label, title=title)
         axes.legend()
         return save(figure, path)
@@ -279,12 +282,18 @@ def _curve(
 
 
 def _fit_y(
-    axes: Axes, data: Sequence[tuple[np.ndarray, np.ndarray]], levels: Sequence[float]
+    axes: Axes,
+    data: Sequence[tuple[np.ndarray, np.ndarray]],
+    levels: Sequence[float],
+    few: int = 0,
 ) -> None:
-    """Fits the y axis to what comes after a curve's first twentieth, the fall from the start."""
+    """Fits the y axis to what comes after a curve's first twentieth, the fall from the start.
+
+    A curve of less than `few` points, over glimpses for instance, is shown whole.
+    """
     kept = [np.asarray(levels, float)]
     for x, y in data:
-        later = y[x >= x.min() + (x.max() - x.min()) / 20]
+        later = y if len(x) < few else y[x >= x.min() + (x.max() - x.min()) / 20]
         kept.append(later[np.isfinite(later)])
     values = np.concatenate(kept)
     if not len(values) or values.min() == values.max():
