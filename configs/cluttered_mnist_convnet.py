@@ -16,8 +16,8 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.image_shape = (100, 100, 1)  # height, width, channels
-    config.model.classes = 10
-    config.model.filters = 8
+    config.model.classes = 10  # labels are 0 to 9
+    config.model.filters = 8  # of the first layer
     config.model.filter_size = 10  # height and width of a filter, pixels
     config.model.stride = 5  # from one place of a filter to the next, pixels
     config.model.hidden_size = 256  # units of the second layer

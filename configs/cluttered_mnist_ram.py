@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict()
     config.model.image_shape = (100, 100, 1)  # height, width, channels
     config.model.time_steps = 8  # T, glimpses
-    config.model.classes = 10
+    config.model.classes = 10  # labels are 0 to 9
     config.model.read_size = 12  # height and width of every patch, pixels of the finest
     config.model.scales = 4  # patches of a glimpse, each twice as wide as the one before
     config.model.retina_size = 128  # units that see the patches

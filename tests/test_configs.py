@@ -79,6 +79,8 @@ def test_every_field_of_mnist_has_a_comment():
 def test_every_field_that_mnist_lacks_has_a_comment(name):
     commented = assignments(name)
     lacking = set(fields(load(name))) - set(fields(load("mnist")))
+    if name != "cluttered_mnist":
+        lacking -= set(fields(load("cluttered_mnist")))
     assert lacking and all(commented.get(field) for field in lacking)
     # A model of another kind means something else by the same name: all of its fields, too.
     model = {field for field in fields(load(name)) if field.startswith("model.")}

@@ -15,15 +15,19 @@ from draw_jax.drawing.figures.glimpses import Seen
 from draw_jax.model import attention
 from draw_jax.model.classifier import GlimpseClassifier, Glimpses, widened
 from draw_jax.model.task import Model, Variables
+from draw_jax.model.variants import ram, retina
+from draw_jax.model.variants.ram import Episode, Ram
+
+Looking = GlimpseClassifier | Ram
 
 
-def looks(model: Model) -> TypeGuard[GlimpseClassifier]:
+def looks(model: Model) -> TypeGuard[Looking]:
     """Returns whether a model is a classifier that reads glimpses, as the functions below take."""
-    return isinstance(model, GlimpseClassifier)
+    return isinstance(model, GlimpseClassifier | Ram)
 
 
 def look(
-    model: GlimpseClassifier,
+    model: Looking,
     variables: Variables,
     images: np.ndarray,
     key: jax.Array,
@@ -35,7 +39,7 @@ def look(
         model: a classifier that reads glimpses.
         variables: its parameters, `{"params": ...}`.
         images: [B, H, W, C] in [0, 1], of the model's shape.
-        key: of the noise of a model that draws where to look; this one draws nothing.
+        key: of the first location of RAM, which it draws; the other model draws nothing.
         batch_size: images at a time on the device.
 
     Returns:
@@ -45,8 +49,9 @@ def look(
         ValueError: if the images are not as described.
     """
     images = sampling.check_images(model, images)
+    keys = jax.random.split(key, len(images))
     seen = sampling.in_batches(
-        lambda part: _look(model, variables, images[part].astype(np.float32)),
+        lambda part: _look(model, variables, images[part].astype(np.float32), keys[part]),
         len(images),
         batch_size,
     )
@@ -54,11 +59,16 @@ def look(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _look(model: GlimpseClassifier, variables: Variables, images: jax.Array) -> Glimpses:
-    return cast(Glimpses, model.apply(variables, images, trace=True))
+def _look(model: Looking, variables: Variables, images: jax.Array, keys: jax.Array) -> Glimpses:
+    if isinstance(model, GlimpseClassifier):
+        return cast(Glimpses, model.apply(variables, images, trace=True))
+    noise = ram.first_location_noise(model, keys)
+    episode = cast(Episode, model.apply(variables, images, noise, trace=True))
+    assert episode.windows is not None  # as it was traced
+    return Glimpses(episode.logits, episode.windows)
 
 
-def patches(model: GlimpseClassifier, images: np.ndarray, windows: Any) -> np.ndarray:
+def patches(model: Looking, images: np.ndarray, windows: Any) -> np.ndarray:
     """Returns what was read through windows, eq. 27 without its factor gamma.
 
     So each glimpse shows on the image's own scale.
@@ -71,6 +81,8 @@ def patches(model: GlimpseClassifier, images: np.ndarray, windows: Any) -> np.nd
     Returns:
         [scales, T, B, N, N, C] in [0, 1]; each scale is twice as wide as the one before.
     """
+    if isinstance(model, Ram):
+        return _hard_patches(model, images, windows)
     ones = attention.Window(*(jnp.asarray(field) for field in windows))
     ones = ones._replace(gamma=jnp.ones_like(ones.gamma))
     repeated = jnp.broadcast_to(images, (*ones.g_x.shape, *model.image_shape))
@@ -82,8 +94,21 @@ def patches(model: GlimpseClassifier, images: np.ndarray, windows: Any) -> np.nd
     )
 
 
+def _hard_patches(model: Ram, images: np.ndarray, windows: Any) -> np.ndarray:
+    """Returns the patches that RAM's retina saw, [scales, T, B, N, N, C].
+
+    The windows tell whole pixels: of an odd N, wider patches may be shown a pixel beside.
+    """
+    height, width, _ = model.image_shape
+    levels = retina.averages(jnp.asarray(images, jnp.float32), model.scales)
+    centres = np.stack([windows.g_x, windows.g_y], axis=-1)  # pixels numbered from 1
+    places = (centres - 0.5) / np.array([width, height]) * 2 - 1
+    seen = [retina.patches(levels, jnp.asarray(place), model.read_size) for place in places]
+    return np.stack(seen).transpose(2, 0, 1, 3, 4, 5)
+
+
 def seen(
-    model: GlimpseClassifier,
+    model: Looking,
     variables: Variables,
     images: np.ndarray,
     labels: np.ndarray | None,

@@ -17,7 +17,6 @@ from draw_jax.drawing import latents, sampling
 from draw_jax.drawing.figures import animations, grids, look, reconstructions, strips
 from draw_jax.drawing.figures import glimpses as figures
 from draw_jax.model import attention
-from draw_jax.model.classifier import GlimpseClassifier
 from draw_jax.model.draw import Draw
 from draw_jax.model.task import Model, Variables
 from draw_jax.system import files
@@ -159,14 +158,14 @@ def fix_step(job: Job[Draw]) -> list[Path]:
     return _save(job, f"fix_step_{job.time_step}", picture, images=means)
 
 
-def glimpses(job: Job[GlimpseClassifier]) -> list[Path]:
+def glimpses(job: Job[looking.Looking]) -> list[Path]:
     """Saves what a classifier looks at in test images (figure 5), also as two animations."""
     _refuse_too_large(job, 1)
     images, labels = job.data("test", job.rows)
     return save_glimpses(job, looking.seen(job.model, job.variables, images, labels, job.key))
 
 
-def save_glimpses(job: Job[GlimpseClassifier], seen: figures.Seen) -> list[Path]:
+def save_glimpses(job: Job[looking.Looking], seen: figures.Seen) -> list[Path]:
     """Saves the same of what was seen already, of a picture of one's own for instance."""
     arrays = {} if seen.labels is None else {"labels": seen.labels}
     paths = _save(

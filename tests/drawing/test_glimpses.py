@@ -14,6 +14,9 @@ from draw_jax.drawing.figures import look, rectangles
 from draw_jax.drawing.figures.look import LINE, PADDING
 from draw_jax.model import build
 from draw_jax.model.classifier import GlimpseClassifier
+from draw_jax.model.variants import ram
+from draw_jax.model.variants.convnet import ConvNet
+from draw_jax.model.variants.ram import Ram
 from tests import reference
 from tests.drawing.arrays import coloured, enlarged, pictures, some_windows
 
@@ -287,3 +290,27 @@ def test_a_digit_of_ones_own_is_as_large_as_those_of_the_clutter(tmp_path):
     assert rows[-1] - rows[0] + 1 == 20 and 30 < rows[0] < 50
     assert len(np.unique(digit)) > 2  # grey
     assert own_picture.box(ConfigDict({"name": "image_folder"})) is None
+
+
+def test_ram_shows_the_patches_that_its_retina_saw():
+    model = Ram((10, 12, 1), T, 5, read_size=4, scales=2, core_size=6, location_std=0.5)
+    variables = build.initial_variables(model, jax.random.key(1))
+    # Large enough weights to send it to places of its own.
+    variables = jax.tree.map(lambda a: 8 * a, variables)
+    images, key = pictures(B, 10, 12, 1), jax.random.key(5)
+    seen = glimpses.seen(model, variables, images, None, key)
+    noise = ram.first_location_noise(model, jax.random.split(key, B))
+    episode = model.apply(variables, images, noise)
+    np.testing.assert_allclose(seen.logits, episode.logits, rtol=1e-5, atol=1e-5)
+    assert seen.glimpses.shape == (2, T, B, 4, 4, 1)
+    places = np.clip(np.asarray(episode.locations), -1, 1)
+    assert len({tuple(place) for place in places.reshape(-1, 2)}) > T
+    for t in range(T):
+        for b in range(B):
+            expected = reference.retina(images[b], places[t, b], 4, 2)
+            np.testing.assert_allclose(seen.glimpses[:, t, b], expected, atol=1e-6)
+    assert kinds.of_model(model) == kinds.of_model(GlimpseClassifier(SHAPE, T, 6, N, 5))
+
+
+def test_a_convolutional_net_draws_nothing():
+    assert kinds.of_model(ConvNet((10, 12, 1), 5)) == {}

@@ -208,8 +208,7 @@ def task(model: Ram) -> Task:
     def evaluation_terms(
         variables: Variables, x: jax.Array, labels: jax.Array | None, keys: jax.Array
     ) -> tuple[Terms, Terms]:
-        first = jax.vmap(lambda key: jax.random.normal(key, (2,), _FLOAT32))(keys)
-        noise = jnp.zeros((model.time_steps, len(x), 2), _FLOAT32).at[0].set(first)
+        noise = first_location_noise(model, keys)
         episode = cast(Episode, model.apply(variables, x, noise))
         return terms(model, episode, labels), classifier.told(episode.logits, labels)
 
@@ -221,6 +220,12 @@ def task(model: Ram) -> Task:
     whole = classifier.of_classes(model, model.classes, loss_terms, evaluation_terms, kept)
     totals = (("loss", ("cross_entropy", "reinforce", "baseline")),)
     return whole._replace(totals=totals)
+
+
+def first_location_noise(model: Ram, keys: jax.Array) -> jax.Array:
+    """Returns noise [T, B, 2] that draws each first location from its key, [B], and nothing else."""
+    first = jax.vmap(lambda key: jax.random.normal(key, (2,), _FLOAT32))(keys)
+    return jnp.zeros((model.time_steps, len(keys), 2), _FLOAT32).at[0].set(first)
 
 
 def terms(model: Ram, episode: Episode, labels: jax.Array | None) -> Terms:
