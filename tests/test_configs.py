@@ -138,6 +138,28 @@ def test_a_typo_in_a_locked_config():
         config.train.num_steps = "many"
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "value", "wanted"),
+    [
+        ("smoke", "time_steps", True, "a whole number, got True"),
+        ("smoke", "enc_size", 2.5, "a whole number, got 2.5"),
+        ("smoke", "read_sigma", "2", "a number, got '2'"),
+        ("smoke", "dtype", 32, "text, got 32"),
+        ("smoke", "image_shape", 28, "numbers in brackets, got 28"),
+        ("cluttered_mnist", "classes", 2.5, "a whole number, got 2.5"),
+        ("cluttered_mnist", "conv_channels", 8, "numbers in brackets, got 8"),
+        ("cluttered_mnist_ram", "location_std", None, "a number, got None"),
+    ],
+)
+def test_a_field_of_the_model_of_another_type_is_named(name, field, value, wanted):
+    config = load(name)
+    with config.unlocked():
+        del config.model[field]
+        config.model[field] = value
+    with pytest.raises(ValueError, match=rf"config\.model\.{field}: expected {wanted}"):
+        build.build(config)
+
+
 def test_an_unknown_or_missing_field_of_the_model_is_named():
     config = load("smoke")
     config.model.depth = 3

@@ -1,7 +1,8 @@
 """From a configuration to its model, its task and its streams of randomness."""
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,18 +28,35 @@ def build(config: ConfigDict) -> Model:
     Raises:
         ValueError: if `kind` is unknown, or a field of `model` is unknown, missing or out of range.
     """
+    if config.kind == "draw":
+        return _made(Draw, config.model)
+    if config.kind == "classifier":
+        return _made(GlimpseClassifier, config.model)
+    if config.kind == "convnet":
+        return _made(ConvNet, config.model)
+    if config.kind == "ram":
+        return _made(Ram, config.model)
+    raise ValueError(f"config.kind: expected {' or '.join(map(repr, KINDS))}, got {config.kind!r}")
+
+
+def _made(kind: Callable[..., Model], fields: ConfigDict) -> Model:
+    """Returns a model of these fields, whose types are those that its class declares."""
+    types: dict[str, Any] = {
+        name: field.type for name, field in vars(kind)["__dataclass_fields__"].items()
+    }
+    for name, value in fields.items():
+        whole = type(value) is int
+        right, wanted = {
+            int: (whole, "a whole number"),
+            float: (whole or type(value) is float, "a number"),
+            str: (isinstance(value, str), "text"),
+        }.get(types.get(name, int), (isinstance(value, tuple | list), "numbers in brackets"))
+        if name in types and not right:
+            raise ValueError(f"config.model.{name}: expected {wanted}, got {value!r}")
     try:
-        if config.kind == "draw":
-            return Draw(**config.model.to_dict())
-        if config.kind == "classifier":
-            return GlimpseClassifier(**config.model.to_dict())
-        if config.kind == "convnet":
-            return ConvNet(**config.model.to_dict())
-        if config.kind == "ram":
-            return Ram(**config.model.to_dict())
+        return kind(**fields.to_dict())
     except TypeError as error:  # the wording of Python's call check, less its prefix
         raise ValueError(f"config.model: {str(error).split('() ')[-1]}") from None
-    raise ValueError(f"config.kind: expected {' or '.join(map(repr, KINDS))}, got {config.kind!r}")
 
 
 def drawing(model: Model) -> Draw:

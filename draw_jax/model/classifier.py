@@ -209,8 +209,9 @@ def task(model: GlimpseClassifier) -> Task:
         return terms(logits, labels, model.loss_steps), told(logits, labels) | windows
 
     pixels = math.prod(model.image_shape)
+    maps = sum((model.read_size >> k) ** 2 * n for k, n in enumerate(model.conv_channels))
     glimpse = model.scales * (model.read_size**2 + 2 * model.read_size * sum(model.image_shape[:2]))
-    kept = pixels + model.time_steps * (glimpse + 6 * model.lstm_size)
+    kept = pixels + model.time_steps * (glimpse + maps + 6 * model.lstm_size)
     return of_classes(model, model.classes, loss_terms, evaluation_terms, kept)
 
 
