@@ -1,29 +1,34 @@
-"""Checkpoints that never give back wrong numbers: save, verify, restore, fall back, load.
+"""Checkpoints that never give back wrong numbers: save, restore, fall back, load.
 
 Orbax writes them, asynchronously and one complete step at a time. Beside the arrays stands a
-SHA-256 of every leaf, since a flipped byte would else be restored without a word.
+SHA-256 of every leaf, since a flipped byte would else be restored without a word. Which of them is
+the best on validation is told by the lines of metrics.jsonl.
 """
 
 import contextlib
 import json
 import os
 import shutil
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging as absl_logging
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
-from orbax.checkpoint import checkpoint_managers
 
 from draw_jax.model import build
-from draw_jax.model.task import Model, Variables
-from draw_jax.runs import directory, export
+from draw_jax.model.task import Model, Task, Variables
+from draw_jax.runs import directory, export, stored
 from draw_jax.runs.leaves import CheckpointError, Leaves, digest, flatten, reason, unflatten
+from draw_jax.runs.metrics import MetricsFile
+
+_ATTEMPTS = 20  # to read a checkpoint of a run that is training
+_NONE, _REFUSED = -1, -2  # what process 0 tells the others in place of a step
 
 
 class Checkpoints:
@@ -32,31 +37,20 @@ class Checkpoints:
     Args:
         directory: where they lie; made if missing.
         keep: how many of the newest to keep, >= 1. The best on validation is kept besides.
+        losses: of validation by step, lower is better, as `validation_losses` gives them.
 
     Raises:
-        CheckpointError: if the loss beside a checkpoint is damaged.
+        CheckpointError: if a file of an earlier version keeps Orbax from looking at the directory.
     """
 
-    def __init__(self, directory: Path, keep: int):
-        policy = checkpoint_managers.AnyPreservationPolicy(
-            [
-                checkpoint_managers.LatestN(keep),
-                checkpoint_managers.BestN(
-                    get_metric_fn=_loss,
-                    reverse=True,  # lower is better
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
-        )
+    def __init__(self, directory: Path, keep: int, losses: Mapping[int, float] | None = None):
         _check_losses(directory)
-        self._damaged = directory.parent / "damaged"
+        self._losses = dict(losses or {})
+        self._directory, self._damaged = directory, directory.parent / "damaged"
         self._manager = ocp.CheckpointManager(
             directory.resolve(),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy,
-                best_fn=_loss,  # else Orbax forgets what `save` is told
-                best_mode="min",
+                preservation_policy=_Preservation(keep, self._losses),
                 cleanup_tmp_directories=True,  # what a kill while saving left behind
             ),
         )
@@ -64,24 +58,28 @@ class Checkpoints:
     def save(self, step: int, items: dict[str, Any], loss: float | None) -> None:
         """Starts writing a checkpoint; returns once the arrays are copied.
 
+        One of the same step is left as it is: it holds the same arrays, as an update is a function
+        of the run and its step. Only its loss is new then.
+
         Args:
-            step: updates done; an older checkpoint of the same step is replaced.
+            step: updates done.
             items: trees of arrays by name, each to be restored on its own.
             loss: on validation; None where it was not measured.
 
         Raises:
             CheckpointError: if this one, or the one before it, cannot be written.
         """
+        if loss is not None:
+            self._losses[step] = loss
+        if step in self._manager.all_steps():
+            return
         leaves = {name: flatten(tree) for name, tree in items.items()}
         digests = {name: {k: digest(v) for k, v in tree.items()} for name, tree in leaves.items()}
         saves: dict[str, Any] = {name: ocp.args.PyTreeSave(tree) for name, tree in leaves.items()}
         with self._writing():
-            if step in self._manager.all_steps():
-                self._manager.delete(step)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(digests=ocp.args.JsonSave(digests), **saves),
-                metrics=None if loss is None else {"loss": loss},
                 force=True,
             )
 
@@ -89,36 +87,74 @@ class Checkpoints:
         """Returns (step, trees) of the newest undamaged checkpoint, None if there is none at all.
 
         A damaged one is reported, moved aside to `damaged/` in the run directory, and the one
-        before it taken.
+        before it taken. Of several processes the first alone decides, and tells the others.
 
         Args:
             templates: trees by item name that give the structure, shapes and dtypes.
 
         Raises:
-            CheckpointError: if every checkpoint is damaged, or holds arrays of another model.
+            CheckpointError: if every checkpoint is damaged, holds arrays of another model, or cannot
+                be read.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
+        step = self._agreed(list(templates))
+        if step is None:
+            return None
+        self._manager.reload()
+        leaves = stored.read(self._directory, step, list(templates))
+        return step, {
+            name: unflatten(leaves[name], template, f"checkpoint {step}, {name}")
+            for name, template in templates.items()
+        }
+
+    def _agreed(self, items: list[str]) -> int | None:
+        """Returns the newest undamaged step that process 0 finds, None for no checkpoint."""
+        if jax.process_index():
+            step = int(multihost_utils.broadcast_one_to_all(np.array(_NONE)))
+            if step == _REFUSED:
+                raise CheckpointError("process 0 cannot restore this run, and says why")
+            return None if step == _NONE else step
+        found = _REFUSED
+        try:
+            newest = self._newest(items)
+            found = _NONE if newest is None else newest
+            return newest
+        finally:
+            multihost_utils.broadcast_one_to_all(np.array(found))
+
+    def _newest(self, items: list[str]) -> int | None:
+        """Returns the newest undamaged step, those after it moved aside; None for no checkpoint.
+
+        Nothing is moved unless one before it is sound.
+        """
+        found = stored.steps(self._directory)
+        damaged: dict[int, CheckpointError] = {}
+        for step in reversed(found):
             try:
-                leaves = _restore(self._manager, step, list(templates))
-            except CheckpointError as error:
-                target = self._damaged / f"{step}"
-                shutil.rmtree(target, ignore_errors=True)
-                target.parent.mkdir(exist_ok=True)
-                shutil.move(Path(self._manager.directory) / str(step), target)
-                self._manager.reload()
-                print(f"{error}; moved to {target}, trying the one before it", flush=True)
+                stored.read(self._directory, step, items)
+            except stored.DamagedError as error:
+                damaged[step] = error
                 continue
-            return step, {
-                name: unflatten(leaves[name], template, f"checkpoint {step}, {name}")
-                for name, template in templates.items()
-            }
-        if steps or self._damaged.is_dir():  # on the second try, too: never start anew unasked
+            for worse, why in damaged.items():
+                target = self._set_aside(worse)
+                print(f"{why}; moved to {target}, taking the one before it", flush=True)
+            return step
+        if found or self._damaged.is_dir():  # never start anew unasked
+            cause = damaged[found[-1]] if found else f"all lie in {self._damaged}"
             raise CheckpointError(
-                f"every checkpoint of this run is damaged; they lie in {self._damaged}; "
-                "to start anew, give another --workdir"
+                f"no checkpoint of this run is sound ({cause}); they stay where they are. To start "
+                "anew, give another --workdir"
             )
         return None
+
+    def _set_aside(self, step: int) -> Path:
+        """Moves a damaged checkpoint, beside those of its step that lie there already."""
+        self._damaged.mkdir(exist_ok=True)
+        target, number = self._damaged / f"{step}", 1
+        while target.exists():
+            number += 1
+            target = self._damaged / f"{step}_{number}"
+        shutil.move(self._directory / f"{step}", target)
+        return target
 
     def close(self) -> None:
         """Waits until everything is on disk, or raises CheckpointError."""
@@ -135,6 +171,34 @@ class Checkpoints:
                 f"cannot write to {self._manager.directory} ({reason(error)}); the checkpoints "
                 "that are there stay: once it can be written, the same command continues"
             ) from error
+
+
+class _Preservation:
+    """Orbax's question which checkpoints to keep, answered by the losses as they stand."""
+
+    def __init__(self, newest: int, losses: Mapping[int, float]):
+        self._newest, self._losses = newest, losses
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Returns whether to keep each: the newest ones, and the best."""
+        found = [checkpoint.step for checkpoint in checkpoints]  # ascending
+        best = _ranked(found, self._losses)[:1]
+        return [step in (*found[-self._newest :], *best) for step in found]
+
+
+def _ranked(steps: Sequence[int], losses: Mapping[int, float]) -> list[int]:
+    """Returns the steps that were validated, the best first; of equal ones the newest."""
+    return sorted((s for s in steps if s in losses), key=lambda s: (losses[s], -s))
+
+
+def validation_losses(run: Path, task: Task) -> dict[int, float]:
+    """Returns a run's losses on validation by step, lower is better, from its metrics.jsonl."""
+    sign = 1 if task.lower_is_better else -1
+    return {
+        row["step"]: sign * row[task.metric]
+        for row in MetricsFile(run / "metrics.jsonl").rows()
+        if row["split"] == "validation" and np.isfinite(row.get(task.metric, np.nan))
+    }
 
 
 def load(
@@ -159,52 +223,57 @@ def load(
     path = Path(run)
     if (path / "config.json").is_file():
         config = directory.read_config(path)
-        leaves = _load_run(path, step)
+        model = build.build(config)
+        leaves = _load_run(path, step, build.task(model))
     elif export.is_name(run):
         _refuse_step(f"the shipped weights {str(run)!r} hold", step)
         config, leaves = export.read(str(run))
+        model = build.build(config)
     else:
         found = "a directory without config.json" if path.is_dir() else "no directory"
         raise CheckpointError(
             f"{str(run)!r} is {found} and no shipped weights; expected a run directory as "
             f"train.py makes it, or one of: {', '.join(export.names()) or '(none shipped)'}"
         )
-    model = build.build(config)
     template = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
     params = unflatten(leaves, template["params"], f"weights of {str(run)!r}")
     return config, model, {"params": params}
 
 
-def _load_run(run: Path, step: int | None) -> Leaves:
-    stored = run / "checkpoints"
-    if not stored.is_dir() and (run / "weights.npz").is_file():  # as `draw-jax export` makes it
+def _load_run(run: Path, step: int | None, task: Task) -> Leaves:
+    checkpoints = run / "checkpoints"
+    if not checkpoints.is_dir() and (run / "weights.npz").is_file():  # of `draw-jax export`
         _refuse_step(f"{run} holds", step)
         return export.read_leaves(run)
-    if not stored.is_dir():
+    if not checkpoints.is_dir():
         raise CheckpointError(f"{run} holds no checkpoint yet")
-    _check_losses(stored)
-    verbosity = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax warns of every read-only opening
-    manager = ocp.CheckpointManager(
-        stored.resolve(),
-        options=ocp.CheckpointManagerOptions(read_only=True, best_fn=_loss, best_mode="min"),
-    )
-    absl_logging.set_verbosity(verbosity)
-    with manager:
-        steps = manager.all_steps()
-        if step is not None:
-            if step not in steps:
-                raise CheckpointError(
-                    f"{run} has no checkpoint of step {step}; it has {sorted(steps)}"
-                )
-            return _restore_weights(manager, step)
-        losses = {s: _loss(manager.metrics(s) or {}) for s in steps}
-        for candidate in sorted(steps, key=lambda s: (losses[s], -s)):
+    if step is not None:
+        found = stored.steps(checkpoints)
+        if step not in found:
+            raise CheckpointError(f"{run} has no checkpoint of step {step}; it has {found}")
+        return _read_weights(checkpoints, step)
+    if not (run / "metrics.jsonl").exists():
+        warnings.warn(
+            f"{run} has no metrics.jsonl to tell the best; taking the newest", stacklevel=3
+        )
+    losses = validation_losses(run, task)
+    tried: set[int] = set()
+    for attempt in range(_ATTEMPTS):
+        found = stored.steps(checkpoints)
+        best = _ranked(found, losses)
+        newest = [s for s in reversed(found) if s not in best]
+        for candidate in (s for s in (*best, *newest) if s not in tried):
             try:
-                return _restore_weights(manager, candidate)
+                return _read_weights(checkpoints, candidate)
             except CheckpointError as error:
+                if not (checkpoints / f"{candidate}").exists():
+                    break  # a run that is training has replaced it: look again
+                tried.add(candidate)
                 warnings.warn(f"{error}; taking the next best", stacklevel=3)
-    raise CheckpointError(f"{run} holds no checkpoint that can be read (of {len(steps)})")
+        else:
+            break
+        time.sleep(0.1 * attempt)
+    raise CheckpointError(f"{run} holds no checkpoint that can be read (of {len(found)})")
 
 
 def _refuse_step(these_hold: str, step: int | None) -> None:
@@ -213,60 +282,20 @@ def _refuse_step(these_hold: str, step: int | None) -> None:
         raise ValueError(f"--checkpoint: {these_hold} one set of weights, no checkpoint {step}")
 
 
-def _restore_weights(manager: ocp.CheckpointManager, step: int) -> Leaves:
-    item = "average" if "average" in _digests(manager, step) else "params"
-    return _restore(manager, step, [item])[item]
-
-
-def _digests(manager: ocp.CheckpointManager, step: int) -> dict[str, dict[str, str]]:
-    try:
-        digests = ocp.args.Composite(digests=ocp.args.JsonRestore())
-        return manager.restore(step, args=digests).digests
-    except Exception as error:  # by file, Orbax raises ValueError, JSONDecodeError, bare Exception
-        raise CheckpointError(f"checkpoint {step} is damaged ({reason(error)})") from error
-
-
-def _restore(manager: ocp.CheckpointManager, step: int, items: list[str]) -> dict[str, Leaves]:
-    """Returns the items' leaves, each verified against its digest, or raises CheckpointError."""
-    digests = _digests(manager, step)
-    try:
-        # A template of NumPy arrays restores on any machine, whatever devices wrote it.
-        templates = {name: dict.fromkeys(digests[name], np.zeros(())) for name in items}
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                **{
-                    name: ocp.args.PyTreeRestore(
-                        item=template,
-                        restore_args={key: ocp.RestoreArgs(np.ndarray) for key in template},
-                    )
-                    for name, template in templates.items()
-                }
-            ),
-        )
-        leaves = {name: restored[name] for name in items}
-    except Exception as error:
-        raise CheckpointError(f"checkpoint {step} is damaged ({reason(error)})") from error
-    for name in items:
-        for key, leaf in leaves[name].items():
-            if digest(leaf) != digests[name][key]:
-                raise CheckpointError(
-                    f"checkpoint {step} is damaged ({name}.{key} is not what was saved)"
-                )
-    return leaves
-
-
-def _loss(metrics: dict[str, float]) -> float:
-    return metrics.get("loss", np.inf)
+def _read_weights(checkpoints: Path, step: int) -> Leaves:
+    item = "average" if "average" in stored.digests(checkpoints, step) else "params"
+    return stored.read(checkpoints, step, [item])[item]
 
 
 def _check_losses(directory: Path) -> None:
-    """Raises CheckpointError naming a file that keeps Orbax from opening the directory at all."""
+    """Raises CheckpointError naming a damaged loss beside a checkpoint of an earlier version.
+
+    We read none of them, but Orbax reads all and stops at one that is no JSON.
+    """
     for path in sorted(directory.glob("*/metrics/metrics")):
         try:
-            json.loads(path.read_text())
+            json.loads(path.read_bytes())
         except ValueError as error:
             raise CheckpointError(
-                f"{path} is damaged ({error}); delete {path.parent}, and the checkpoint counts "
-                "as one that was not validated"
+                f"{path} is damaged ({error}); delete {path.parent}: metrics.jsonl tells the same"
             ) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from draw_jax.runs import legacy
+from draw_jax.runs import digests, legacy
 from draw_jax.runs.leaves import CheckpointError
 from draw_jax.system import files
 from draw_jax.system.errors import UserError
@@ -95,16 +95,30 @@ def parse_config(data: bytes, source: str) -> ConfigDict:
         fields = json.loads(data)
     except ValueError as error:  # no JSON, or no UTF-8
         raise CheckpointError(f"{source} cannot be read: {error}") from error
+    sound = None
+    if isinstance(fields, dict):
+        fields, sound = digests.verified(fields)
     groups = ("data", "model", "train")
     whole = isinstance(fields, dict) and {"seed", "kind", *groups} <= set(fields)
     if not whole or not all(isinstance(fields[name], dict) for name in groups):
         raise CheckpointError(
             f"{source} is no configuration: expected seed, kind and the groups {', '.join(groups)}"
         )
+    if sound is False:
+        raise CheckpointError(
+            f"{source} is not what was written: its digest differs. If it was changed on purpose, "
+            'delete its field "digest"; else take it from a copy of the run'
+        )
     return ConfigDict(legacy.filled(fields)).lock()
+
+
+def is_unsigned(run: Path) -> bool:
+    """Returns whether a run's config.json has no digest, as those of earlier versions."""
+    path = run / "config.json"
+    return path.exists() and digests.FIELD not in json.loads(path.read_bytes())
 
 
 def write_config(run: Path, config: ConfigDict) -> None:
     """Writes `config.json` whole or not at all."""
-    text = json.dumps(json.loads(config.to_json()), indent=2) + "\n"
+    text = json.dumps(digests.signed(json.loads(config.to_json())), indent=2) + "\n"
     files.write_whole(run / "config.json", lambda file: file.write(text.encode()))

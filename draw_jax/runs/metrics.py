@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,40 +12,80 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from draw_jax.runs import digests
 from draw_jax.system import files
 
 _PLACES = {"error": 4, "cross_entropy": 4}  # after the point, where progress shows more than one
 
 
 class MetricsFile:
-    """`metrics.jsonl`: one JSON object a line, appended, on disk as soon as it is written."""
+    """`metrics.jsonl`: one JSON object a line, appended, on disk as soon as it is written.
+
+    Each line ends with its digest. Those of earlier versions have none and are taken as they are.
+    """
 
     def __init__(self, path: Path):
         self._path = path
 
     def rows(self) -> list[dict[str, Any]]:
-        """Returns all complete lines; one that a kill cut short is left out."""
+        """Returns all sound lines; a warning names every damaged one.
+
+        A last line that a kill cut short is left out without a word.
+        """
+        return [row for row, _ in self._lines() if row is not None]
+
+    def _lines(self) -> list[tuple[dict[str, Any] | None, bytes]]:
+        """Returns every line but a torn last one, and what it tells: None where it is damaged."""
         if not self._path.exists():
             return []
-        rows = []
-        for line in self._path.read_text().splitlines(keepends=True):
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                continue
-        return rows
+        lines = self._path.read_bytes().split(b"\n")
+        torn = lines.pop()  # what follows the last line's end: mostly nothing
+        found = [(_row(line), line) for line in lines]
+        for number, (row, _) in enumerate(found, start=1):
+            if row is None:
+                warnings.warn(
+                    f"{self._path}: line {number} is damaged, so what it told is left out",
+                    stacklevel=3,
+                )
+        if (row := _row(torn)) is not None:
+            found.append((row, torn))
+        return found
 
     def cut_back(self, step: int) -> None:
-        """Drops what was written after a step, as a resumed run is going to write it again."""
+        """Drops what was written after a step, as a resumed run is going to write it again.
+
+        Lines without a digest get one. A damaged line stays where it is.
+        """
         if not self._path.exists():
             return
-        kept = "".join(json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step)
-        files.write_whole(self._path, lambda file: file.write(kept.encode()))
+        kept, before = [], 0
+        for row, line in self._lines():
+            before = before if row is None else row["step"]
+            if before <= step:
+                kept.append((line if row is None else _line(row)) + b"\n")
+        files.write_whole(self._path, lambda file: file.writelines(kept))
 
     def write(self, row: dict[str, Any]) -> None:
         """Appends one line."""
-        with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        with self._path.open("ab") as file:
+            file.write(_line(row) + b"\n")
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    return json.dumps(digests.signed(row)).encode()
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """Returns what a line tells, without its digest; None where it is no sound line of ours."""
+    try:
+        fields = json.loads(line)
+    except ValueError:  # no JSON, or no UTF-8
+        return None
+    if not isinstance(fields, dict):
+        return None
+    row, sound = digests.verified(fields)
+    known = type(row.get("step")) is int and isinstance(row.get("split"), str)
+    return row if known and sound is not False else None
 
 
 class TensorBoard:

@@ -54,12 +54,21 @@ class Job:
         self._main = jax.process_index() == 0  # the one process that writes
         self._keys = build.keys(config.seed)
         self._placement = devices.placement()
-        self._checkpoints = checkpoint.Checkpoints(run / "checkpoints", self.train.keep_checkpoints)
+        self._checkpoints = checkpoint.Checkpoints(
+            run / "checkpoints",
+            self.train.keep_checkpoints,
+            checkpoint.validation_losses(run, task),
+        )
         self.step, state = self._initial()
+        unsigned = directory.is_unsigned(run)
         if self._main:
             directory.write_config(run, config)
         self.log = RunLog(run, self.step, self.train.num_steps, task.columns, silent=not self._main)
         self.log.say(self._greeting(state))
+        if unsigned:
+            self.log.say(
+                f"{run} is of an earlier version: its files had no digests to be checked by"
+            )
         self._collapsed = False  # whether that was said
         self.state = jax.device_put(state, self._placement.replicated)
         self.update = jit_update(make_update(task, config, self._keys.train), self._placement)
@@ -71,6 +80,7 @@ class Job:
         if restored:
             step, items = restored
             return step, TrainState(items["params"], items.get("average"), items["optimizer"])
+        _check_none_are_missing(self.run, self.train)
         if self.train.init_from:
             state = _warm_start(state, self.train.init_from)
         return 0, state
@@ -224,6 +234,17 @@ class Clock:
         began = time.perf_counter()
         yield
         self._time += time.perf_counter() - began
+
+
+def _check_none_are_missing(run: Path, train: ConfigDict) -> None:
+    """Raises CheckpointError if the metrics tell of checkpoints, where there are none."""
+    done = max((row["step"] for row in MetricsFile(run / "metrics.jsonl").rows()), default=0)
+    # The first may have been cut off while it was written, but then the second was not begun.
+    if done > 2 * min(train.checkpoint_every, train.eval_every):
+        raise checkpoint.CheckpointError(
+            f"{run}: metrics.jsonl tells of {done} updates, but checkpoints/ holds none of them. Put "
+            "them back; or, to start anew, give another --workdir or delete metrics.jsonl"
+        )
 
 
 def _warm_start(state: TrainState, source: str) -> TrainState:

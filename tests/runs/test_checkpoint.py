@@ -1,17 +1,24 @@
+import errno
 import json
+import os
+import pathlib
 import shutil
 import warnings
 
 import jax
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 import draw_jax
 from draw_jax.model import build
 from draw_jax.runs import checkpoint, directory, export
+from draw_jax.runs import stored as stored_checkpoints
+from draw_jax.runs.metrics import MetricsFile
 from tests.helpers import large_file, small_config
 
+LOSSES = {1: 9.0, 2: 7.0, 3: 8.0}  # of `run`
 SIZES = {"model.enc_size": 7, "model.dec_size": 6, "model.latent_size": 3}
 
 # Of the reads that Orbax gives up when one of them finds damage.
@@ -43,7 +50,10 @@ def make_run(run, losses, keep=5, average=True):
     run.mkdir(exist_ok=True)
     directory.write_config(run, small_config(**SIZES))
     checkpoints = checkpoint.Checkpoints(run / "checkpoints", keep)
+    metrics = MetricsFile(run / "metrics.jsonl")
     for step, loss in losses.items():
+        if loss is not None:
+            metrics.write({"step": step, "split": "validation", "elbo_loss": loss})
         checkpoints.save(step, trees(step, average), loss)
     checkpoints.close()
     return run
@@ -52,7 +62,7 @@ def make_run(run, losses, keep=5, average=True):
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     """Returns a run whose validation got worse after step 2."""
-    return make_run(tmp_path_factory.mktemp("runs") / "run", {1: 9.0, 2: 7.0, 3: 8.0, 4: None})
+    return make_run(tmp_path_factory.mktemp("runs") / "run", LOSSES | {4: None})
 
 
 @pytest.fixture
@@ -61,7 +71,7 @@ def run(stored, tmp_path):
 
 
 def restore(run, templates=None):
-    checkpoints = checkpoint.Checkpoints(run / "checkpoints", 5)
+    checkpoints = checkpoint.Checkpoints(run / "checkpoints", 5, LOSSES)
     try:
         return checkpoints.restore_newest(templates or trees(0))
     finally:
@@ -113,19 +123,27 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert steps(tmp_path) == [2, 5, 6]
 
 
-def test_a_step_saved_again_replaces_the_former(run):
-    checkpoints = checkpoint.Checkpoints(run / "checkpoints", 5)
-    checkpoints.save(4, trees(14), 1.0)
+def test_a_step_saved_again_is_left_alone_and_takes_its_loss(run):
+    before = {
+        path: path.read_bytes() for path in (run / "checkpoints").rglob("*") if path.is_file()
+    }
+    checkpoints = checkpoint.Checkpoints(run / "checkpoints", 1, LOSSES)
+    checkpoints.save(4, trees(14), 1.0)  # nothing is deleted that is not replaced yet
     checkpoints.close()
-    assert_trees_equal(restore(run)[1], trees(14))
-    _, _, variables = checkpoint.load(run)  # and is the best now
-    assert_trees_equal(variables["params"], trees(14)["average"])
+    assert {path: path.read_bytes() for path in before} == before
+    checkpoints = checkpoint.Checkpoints(run / "checkpoints", 1, LOSSES)
+    checkpoints.save(4, trees(4), 1.0)
+    for step in (5, 6):
+        checkpoints.save(step, trees(step), None)
+    checkpoints.close()
+    assert steps(run) == [4, 6]  # the best now, and the newest
 
 
 def test_load_takes_the_average_of_the_best_on_validation(run):
     assert draw_jax.load is checkpoint.load
     config, model, variables = checkpoint.load(run)
-    assert config.to_dict() == json.loads((run / "config.json").read_text()) and config.is_locked
+    fields = json.loads((run / "config.json").read_text())
+    assert fields.pop("digest") and config.to_dict() == fields and config.is_locked
     assert model == build.build(small_config(**SIZES))
     assert set(variables) == {"params"}
     assert_trees_equal(variables["params"], trees(2)["average"])
@@ -134,6 +152,7 @@ def test_load_takes_the_average_of_the_best_on_validation(run):
 
 def test_load_takes_the_newest_where_nothing_was_validated(tmp_path):
     make_run(tmp_path, {1: None, 2: None}, average=False)
+    MetricsFile(tmp_path / "metrics.jsonl").write({"step": 1, "split": "train"})
     assert_trees_equal(checkpoint.load(tmp_path)[2]["params"], trees(2, average=False)["params"])
 
 
@@ -171,19 +190,42 @@ def test_damage_where_nobody_looks_does_not_matter(run):
         assert_trees_equal(checkpoint.load(run)[2]["params"], trees(2)["average"])
 
 
-def test_a_damaged_loss_is_named_and_can_be_deleted(run):
-    file = run / "checkpoints" / "2" / "metrics" / "metrics"
-    file.write_text(file.read_text()[:6])
-    for open_run in (checkpoint.load, restore):
-        with pytest.raises(checkpoint.CheckpointError, match=f"{file} is damaged .*delete"):
-            open_run(run)
-    shutil.rmtree(file.parent)
-    assert_trees_equal(checkpoint.load(run)[2]["params"], trees(3)["average"])
+def test_a_damaged_loss_is_told_and_ranks_nothing(run):
+    file = run / "metrics.jsonl"
+    file.write_bytes(file.read_bytes().replace(b"7.0", b"9.5"))  # of step 2, the best
+    with pytest.warns(UserWarning, match=r"metrics.jsonl: line 2 is damaged"):
+        assert_trees_equal(checkpoint.load(run)[2]["params"], trees(3)["average"])
+    file.unlink()
+    with pytest.warns(UserWarning, match=r"no metrics.jsonl to tell the best; taking the newest"):
+        assert_trees_equal(checkpoint.load(run)[2]["params"], trees(4)["average"])
+
+
+def with_losses(run, text):
+    """Makes checkpoints like those of earlier versions, which kept their loss beside them."""
+    for step in steps(run):
+        (run / "checkpoints" / str(step) / "metrics").mkdir()
+        (run / "checkpoints" / str(step) / "metrics" / "metrics").write_text(text)
+
+
+@pytest.mark.parametrize("text", ["[]", '{"loss": "x"}', '{"loss": 1.0}'])
+def test_a_loss_beside_a_checkpoint_is_not_read(run, text):
+    with_losses(run, text)
+    assert restore(run)[0] == 4
+    assert_trees_equal(checkpoint.load(run)[2]["params"], trees(2)["average"])
+
+
+def test_a_loss_that_stops_orbax_is_named_and_can_be_deleted(run):
+    with_losses(run, "{")
+    assert_trees_equal(checkpoint.load(run)[2]["params"], trees(2)["average"])
+    with pytest.raises(checkpoint.CheckpointError, match="1/metrics/metrics is damaged .*delete"):
+        restore(run)
+    for step in steps(run):
+        shutil.rmtree(run / "checkpoints" / str(step) / "metrics")
     assert restore(run)[0] == 4
 
 
 def test_the_best_is_still_kept_after_a_restart(run):
-    checkpoints = checkpoint.Checkpoints(run / "checkpoints", 1)
+    checkpoints = checkpoint.Checkpoints(run / "checkpoints", 1, LOSSES)
     for step in (5, 6):
         checkpoints.save(step, trees(step), 7.5)
     checkpoints.close()
@@ -199,6 +241,67 @@ def test_a_run_of_damaged_checkpoints_cannot_be_loaded(run):
         pytest.raises(checkpoint.CheckpointError, match=r"no checkpoint that can be read \(of 4\)"),
     ):
         checkpoint.load(run)
+
+
+def test_nothing_is_moved_unless_a_sound_one_is_before_it(run):
+    for step in steps(run):
+        flip(run, step, "params")
+    with pytest.raises(
+        checkpoint.CheckpointError, match="no checkpoint .*they stay where they are"
+    ):
+        restore(run)
+    assert steps(run) == [1, 2, 3, 4] and not (run / "damaged").exists()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_what_cannot_be_read_is_not_taken_for_damage(run, monkeypatch, number):
+    def fail(*args, **kwargs):
+        raise ValueError(f"INTERNAL: {os.strerror(number)} [source locations]")
+
+    monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "restore", fail)
+    with pytest.raises(checkpoint.CheckpointError, match=f"cannot read .*{os.strerror(number)}"):
+        restore(run)
+    assert steps(run) == [1, 2, 3, 4] and not (run / "damaged").exists()
+
+
+def test_a_file_that_the_disk_does_not_give_is_not_taken_for_damage(run, monkeypatch):
+    opened = pathlib.Path.open
+    lost = large_file(run / "checkpoints" / "4" / "params")
+
+    def fail(path, *args, **kwargs):
+        if path == lost:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(path, *args, **kwargs)
+
+    lost.write_bytes(lost.read_bytes()[:100])  # what a library meets is an error of its own
+    monkeypatch.setattr(pathlib.Path, "open", fail)
+    with pytest.raises(checkpoint.CheckpointError, match="cannot read .*Input/output error"):
+        restore(run)
+    assert steps(run) == [1, 2, 3, 4]
+
+
+def test_a_damaged_checkpoint_never_replaces_another_that_lies_aside(run):
+    flip(run, 4, "params")
+    assert restore(run)[0] == 3
+    checkpoints = checkpoint.Checkpoints(run / "checkpoints", 5, LOSSES)
+    checkpoints.save(4, trees(4), None)
+    checkpoints.close()
+    flip(run, 4, "optimizer")
+    assert restore(run)[0] == 3
+    assert sorted(path.name for path in (run / "damaged").iterdir()) == ["4", "4_2"]
+
+
+def test_a_checkpoint_that_a_training_run_replaces_is_no_damage(run, monkeypatch):
+    """As when the best of `keep_checkpoints` 1 goes while it is read."""
+    read = stored_checkpoints.read
+
+    def gone_once(directory, step, items):
+        if step == 2:
+            shutil.rmtree(directory / "2")
+        return read(directory, step, items)
+
+    monkeypatch.setattr(stored_checkpoints, "read", gone_once)
+    assert_trees_equal(checkpoint.load(run)[2]["params"], trees(3)["average"])
 
 
 @pytest.mark.parametrize("item", ["params", "average", "optimizer"])
@@ -234,6 +337,7 @@ def test_arrays_of_another_model_are_no_damage(run):
 def test_weights_that_do_not_fit_the_configuration_are_named(run):
     config = json.loads((run / "config.json").read_text())
     config["model"]["latent_size"] = 4
+    del config["digest"]
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(checkpoint.CheckpointError, match="of another model: cell"):
         checkpoint.load(run)

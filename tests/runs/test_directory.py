@@ -84,3 +84,27 @@ def test_a_damaged_configuration_is_named(tmp_path, text, told):
 def test_a_directory_without_configuration_is_no_run(tmp_path):
     with pytest.raises(CheckpointError, match="is no run directory: it has no config.json"):
         directory.read_config(tmp_path)
+
+
+def test_a_flipped_bit_in_the_configuration_is_no_other_model(tmp_path):
+    directory.write_config(tmp_path, small_config())
+    assert not directory.is_unsigned(tmp_path)
+    path = tmp_path / "config.json"
+    text = path.read_text()
+    path.write_text(text.replace('"time_steps": 2', '"time_steps": 3'))
+    assert path.read_text() != text
+    with pytest.raises(CheckpointError, match=r"config.json is not what was written: .*\"digest\""):
+        directory.read_config(tmp_path)
+    fields = json.loads(path.read_text())
+    del fields["digest"]  # as the message says
+    path.write_text(json.dumps(fields))
+    assert directory.read_config(tmp_path).model.time_steps == 3
+    assert directory.is_unsigned(tmp_path)
+
+
+def test_the_layout_of_the_configuration_does_not_matter(tmp_path):
+    directory.write_config(tmp_path, small_config())
+    path = tmp_path / "config.json"
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(fields.items()))))
+    assert directory.read_config(tmp_path).model.enc_size == small_config().model.enc_size

@@ -12,6 +12,7 @@ import threading
 import numpy as np
 import pytest
 
+from draw_jax.runs import digests
 from draw_jax.runs.metrics import MetricsFile, Progress, TensorBoard, duration
 
 COLUMNS = ("elbo_loss", "nll", "kl")
@@ -30,7 +31,7 @@ def test_rows_come_back_exactly_and_one_a_line(file, tmp_path):
         file.write(row)
     assert file.rows() == written
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == written
+    assert [digests.verified(json.loads(line)) for line in lines] == [(r, True) for r in written]
 
 
 @pytest.mark.parametrize("tear", ['{"step": 5, "spl', '{"step": 5, "split": "train"', "{"])
@@ -40,7 +41,41 @@ def test_a_torn_last_line_is_left_out_and_cut_away(file, tmp_path, tear):
         out.write(tear)
     assert file.rows() == [ROW]
     file.cut_back(10)
-    assert (tmp_path / "metrics.jsonl").read_text() == json.dumps(ROW) + "\n"
+    assert (tmp_path / "metrics.jsonl").read_text() == json.dumps(digests.signed(ROW)) + "\n"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line.replace(b"101.25", b"101.75"),
+        lambda line: line.replace(b"nll", b"nl\xff"),
+        lambda line: b"5",
+        lambda line: b"[]",
+        lambda line: b'{"split": "train"}',
+        lambda line: line[:30],
+        lambda line: b"",
+    ],
+)
+def test_a_damaged_line_is_told_left_out_and_kept(file, tmp_path, damage):
+    for step in (1, 2, 3):
+        file.write(ROW | {"step": step})
+    path = tmp_path / "metrics.jsonl"
+    first, second, third = path.read_bytes().splitlines()
+    assert damage(second) != second
+    path.write_bytes(b"\n".join([first, damage(second), third, b""]))
+    with pytest.warns(UserWarning, match=r"metrics.jsonl: line 2 is damaged"):
+        assert [row["step"] for row in file.rows()] == [1, 3]
+    with pytest.warns(UserWarning, match="line 2 is damaged"):
+        file.cut_back(2)
+    assert path.read_bytes() == b"\n".join([first, damage(second), b""])
+
+
+def test_lines_of_earlier_versions_are_taken_and_get_a_digest(file, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps(ROW) + "\n")
+    assert file.rows() == [ROW]
+    file.cut_back(3)
+    assert digests.verified(json.loads(path.read_text())) == (ROW, True)
 
 
 def test_a_last_line_without_its_end_is_whole(file, tmp_path):

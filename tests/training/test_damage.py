@@ -54,9 +54,19 @@ def test_when_every_checkpoint_is_damaged_nothing_starts_anew(copy):
         flip_params(copy / "checkpoints" / str(step))
     lines = (copy / "metrics.jsonl").read_text()
     for _ in range(2):  # and not on the second try either
-        with pytest.raises(checkpoint.CheckpointError, match="every checkpoint .* --workdir"):
+        with pytest.raises(checkpoint.CheckpointError, match="no checkpoint .* --workdir"):
             loop.train(small(), copy)
         assert (copy / "metrics.jsonl").read_text() == lines
+
+
+def test_missing_checkpoints_are_no_reason_to_start_anew(copy):
+    lines = (copy / "metrics.jsonl").read_bytes()
+    shutil.rmtree(copy / "checkpoints")
+    with pytest.raises(
+        checkpoint.CheckpointError, match="tells of 24 updates, but checkpoints/ hol"
+    ):
+        loop.train(small(), copy)
+    assert (copy / "metrics.jsonl").read_bytes() == lines
 
 
 @pytest.mark.slow

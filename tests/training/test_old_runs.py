@@ -10,7 +10,7 @@ from draw_jax.runs import checkpoint, directory, legacy
 from draw_jax.training import config as settings
 from draw_jax.training import loop
 from tests.helpers import program, small_config
-from tests.training.whole_runs import rows, steps, timeless
+from tests.training.whole_runs import rows, rows_so_far, steps, timeless
 
 STORED = Path(__file__).parent / "run_of_version_0_1.tar.gz"
 # Of the old program's `evaluate.py --split=test --importance_samples=3`.
@@ -61,7 +61,7 @@ def test_it_gives_the_numbers_that_it_gave(old, tmp_path):
 
 
 def test_it_continues_as_if_it_had_never_been_stopped(old):
-    before = rows(old)
+    before = rows_so_far(old)
     assert before[-1]["step"] == 12 and steps(old) == [12]
     assert loop.train(small_config(**FIELDS), old) == loop.FINISHED
     expected = [json.loads(line) for line in (old / "whole_metrics.jsonl").read_text().splitlines()]

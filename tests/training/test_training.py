@@ -10,6 +10,7 @@ from draw_jax.data import splits
 from draw_jax.data.interface import Batch
 from draw_jax.model import build
 from draw_jax.runs import checkpoint, directory
+from draw_jax.runs.metrics import MetricsFile
 from draw_jax.training import config as settings
 from draw_jax.training import loop
 from draw_jax.training.step import (
@@ -334,6 +335,8 @@ def source(tmp_path_factory):
     checkpoints = checkpoint.Checkpoints(run / "checkpoints", 1)
     checkpoints.save(7, {"params": params}, 1.0)
     checkpoints.close()
+    row = {"step": 7, "split": "validation", "elbo_loss": 1.0}
+    MetricsFile(run / "metrics.jsonl").write(row)
     return run
 
 

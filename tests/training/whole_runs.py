@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import orbax.checkpoint as ocp
 
+from draw_jax.runs import digests
 from draw_jax.runs.metrics import MetricsFile
 from tests.helpers import ROOT, SMALL, small_config
 
@@ -80,7 +81,12 @@ def small(**fields):
 
 def rows(run):
     """Returns the lines of metrics.jsonl, every one of which must be whole."""
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    found = []
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        row, sound = digests.verified(json.loads(line))
+        assert sound
+        found.append(row)
+    return found
 
 
 def rows_so_far(run):
