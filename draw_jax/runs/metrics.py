@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from draw_jax.runs import digests
+from draw_jax.runs.tensorboard import TensorBoard
 from draw_jax.system import files
 
 _PLACES = {"error": 4, "cross_entropy": 4}  # after the point, where progress shows more than one
@@ -86,35 +86,6 @@ def _row(line: bytes) -> dict[str, Any] | None:
     row, sound = digests.verified(fields)
     known = type(row.get("step")) is int and isinstance(row.get("split"), str)
     return row if known and sound is not False else None
-
-
-class TensorBoard:
-    """Event files for TensorBoard: scalars as `split/name`, KL per time step, pictures.
-
-    Args:
-        directory: where they lie; made if missing.
-        step: updates done; events after it, of a run cut off, are hidden.
-    """
-
-    def __init__(self, directory: Path, step: int):
-        self._writer = SummaryWriter(str(directory), purge_step=step + 1 if step else None)
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Writes one row of metrics."""
-        for name, value in row.items():
-            if isinstance(value, list) and isinstance(value[0], float):
-                for t, part in enumerate(value, start=1):
-                    self._writer.add_scalar(f"{name}/t_{t:03d}", part, row["step"])
-            elif isinstance(value, float):
-                self._writer.add_scalar(f"{row['split']}/{name}", value, row["step"])
-
-    def image(self, name: str, picture: np.ndarray, step: int) -> None:
-        """Writes a picture, uint8 [h, w, 3]."""
-        self._writer.add_image(name, picture, step, dataformats="HWC")
-
-    def close(self) -> None:
-        """Writes what is left."""
-        self._writer.close()
 
 
 class Progress:
@@ -224,7 +195,7 @@ class RunLog:
 
     def _tensorboard(self) -> TensorBoard:
         if self._board is None:  # a run that is finished already writes none
-            self._board = TensorBoard(self._run / "tensorboard", self._start)
+            self._board = TensorBoard(self._run / "tensorboard", self._start, self.say)
         return self._board
 
     def advance(self, step: int) -> None:

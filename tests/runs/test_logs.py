@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from draw_jax.runs import digests
-from draw_jax.runs.metrics import MetricsFile, Progress, TensorBoard, duration
+from draw_jax.runs.metrics import MetricsFile, Progress, duration
+from draw_jax.runs.tensorboard import TensorBoard
 
 COLUMNS = ("elbo_loss", "nll", "kl")
 ROW = {"step": 3, "split": "train", "elbo_loss": 101.25, "nll": 0.1 + 0.2, "kl": 1e-30}
@@ -182,3 +183,32 @@ def test_tensorboard_gets_scalars_lists_and_pictures(tmp_path):
     for name in ("train/elbo_loss", "kl_per_step/t_001", "kl_per_step/t_002", "samples"):
         assert name.encode() in content
     assert b"train/step" not in content and b"train/split" not in content
+
+
+def test_two_starts_share_no_file(tmp_path):
+    board = TensorBoard(tmp_path / "board", 0)
+    board.write(ROW)
+    board.close()
+    (first,) = (tmp_path / "board").iterdir()
+    before = first.read_bytes()
+    assert b"train/elbo_loss" in before
+    code = "from draw_jax.runs.tensorboard import *; TensorBoard(Path('board'), 3).close()"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert len(list((tmp_path / "board").iterdir())) == 2 and first.read_bytes() == before
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no device that is always full")
+def test_a_full_disk_is_said_once_and_stops_nothing(tmp_path):
+    said = []
+    board = TensorBoard(tmp_path / "board", 0, said.append)
+    board._writer._py_recordio_writer._writer.close()
+    board._writer._py_recordio_writer._writer = open("/dev/full", "wb")  # noqa: SIM115
+    for _ in range(100):  # more than any queue would hold
+        board.write(ROW)
+        board.image("samples", np.zeros((40, 40, 3), np.uint8), 3)
+    board.close()
+    (text,) = said
+    assert "cannot write events for TensorBoard" in text and "No space left" in text
+    (tmp_path / "file").touch()
+    TensorBoard(tmp_path / "file", 0, said.append).write(ROW)
+    assert len(said) == 2 and "goes on without them" in said[1]
