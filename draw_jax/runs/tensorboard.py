@@ -56,7 +56,7 @@ class TensorBoard:
         if self._writer is not None:
             # Where the first cannot write what is left, it leaves the file open.
             for end in (self._writer.close, self._writer._py_recordio_writer.close):
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, ValueError):  # closed by the first
                     end()
 
     def _write(self, event: Event | None) -> None:
