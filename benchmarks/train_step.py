@@ -150,7 +150,7 @@ def figures(
 
 def main() -> int:
     """Prints the figures and returns the exit code."""
-    config = measuring.CONFIG.value
+    config = measuring.draw_config()
     update, state, images = make_step(config)
     floor, inputs = make_floor(config)
     update, compile_seconds = measuring.compiled(update, state, 0, images)
