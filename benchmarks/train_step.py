@@ -99,7 +99,7 @@ def make_step(config: ConfigDict, count: int = 1) -> tuple[Any, Any, Any]:
 
 def jitted(config: ConfigDict, count: int = 1) -> Any:
     """Returns the jitted update over as many devices, which must divide the batch."""
-    task = build.task(build.build(config))
+    task = build.task(build.drawing(build.build(config)))  # noise has no labels for others
     update = make_update(task, config, build.keys(config.seed).train)
     return jit_update(update, devices.placement(count))
 
