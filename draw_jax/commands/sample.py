@@ -169,8 +169,8 @@ def _own_picture(job: "kinds.Job", config: "ConfigDict") -> list[Path]:
     seen = None
     if glimpses.looks(job.model):
         seen = glimpses.seen(job.model, job.variables, image, None, job.key)
-    logits = seen.logits if seen else job.model.apply(job.variables, image)
-    last = probabilities(np.asarray(logits[-1, 0]))
+    logits = np.asarray(seen.logits if seen else job.model.apply(job.variables, image))
+    last = probabilities(logits[-1, 0])
     print(f"class {last.argmax()} (probability {last.max():.2f})")
     return kinds.save_glimpses(job, seen) if seen else []
 

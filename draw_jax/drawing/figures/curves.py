@@ -184,11 +184,11 @@ def report_figure(
             _bars(axes, kl_nats, "KL, nats")
             axes.set_title("KL of each time step, latest validation")
         if confusion is not None:
-            several = error_per_step is not None and len(error_per_step) > 1
-            *left, right = np.ravel(bands[-1].subplots(1, 1 + several))
+            bars = [] if error_per_step is None or len(error_per_step) == 1 else [error_per_step]
+            *left, right = np.ravel(bands[-1].subplots(1, 1 + len(bars)))
             _confusion(right, confusion)
-            for axes in left:
-                _bars(axes, error_per_step, "classification error", numbers=True)
+            for axes, errors in zip(left, bars, strict=True):
+                _bars(axes, errors, "classification error", numbers=True)
                 axes.set_title("error after each glimpse, latest validation")
     return figure
 
