@@ -252,7 +252,8 @@ def _cluttered(config: Any, split: str, flags: str, seed: int) -> Cluttered:
             if not flags.startswith("--config"):
                 raise
             raise DataNotFound(
-                f"{error}\nOr make the clutter of scikit-learn's digits, which need no files: {flags}source=digits"
+                f"{error}\nOr make the clutter of scikit-learn's digits, which need no files: "
+                f"{flags}source=digits"
             ) from None
     seed = seed if split == "train" else 0
     return Cluttered(source, seed, split, config.size, config.clutter, config.crop_size)
