@@ -72,6 +72,7 @@ def drawn(place):
         "image": ("sample.py", "--workdir=bare", "--out=image", "--image=seven.png"),
         "net": ("sample.py", "--workdir=net"),
         "net_image": ("sample.py", "--workdir=net", "--image=seven.png"),
+        "endless": ("evaluate.py", "--workdir=run", "--split=train"),
         "kind": ("sample.py", "--workdir=run", "--kind=glimpses,samples"),
     }
     return dict(zip(commands, run_all(commands.values(), place), strict=True))
@@ -117,6 +118,10 @@ def test_a_convolutional_net_draws_nothing_but_names_the_class(drawn):
     assert_one_error(drawn["net"], 1, "of config.kind 'convnet' draws nothing", "--image=FILE")
     assert (drawn["net_image"].returncode, drawn["net_image"].stderr) == (0, "")
     assert re.fullmatch(r"class [0-9] \(probability [01]\.[0-9]{2}\)\n", drawn["net_image"].stdout)
+
+
+def test_an_endless_split_cannot_be_evaluated(drawn):
+    assert_one_error(drawn["endless"], 2, "endless training images: evaluate validation or test")
 
 
 def test_kinds_that_the_model_does_not_have_are_refused(drawn):

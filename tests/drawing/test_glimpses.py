@@ -25,10 +25,13 @@ SHAPE = (10, 12, 1)
 PANEL = (90, 108)  # of these images at scale 9
 
 
+initial = jax.jit(build.initial_variables, static_argnums=0)  # compiles far less than eagerly
+
+
 @pytest.fixture(scope="module")
 def classifier():
     model = GlimpseClassifier(SHAPE, T, lstm_size=6, read_size=N, classes=5, scales=2)
-    variables = build.initial_variables(model, jax.random.key(1))
+    variables = initial(model, jax.random.key(1))
     rng = np.random.default_rng(0)
     return model, jax.tree.map(
         lambda a: a + 0.3 * rng.standard_normal(a.shape, np.float32), variables
@@ -265,7 +268,7 @@ def test_what_is_shown_is_what_the_model_saw(classifier):
     model, variables = classifier
     images = pictures(5, *SHAPE)
     seen = glimpses.seen(model, variables, images, np.arange(5), jax.random.key(0))
-    direct = model.apply(variables, images, trace=True)
+    direct = jax.jit(lambda x: model.apply(variables, x, trace=True))(images)
     np.testing.assert_allclose(seen.logits, direct.logits, atol=1e-5)
     np.testing.assert_allclose(seen.windows.g_x, direct.windows.g_x, atol=1e-4)
     assert seen.glimpses.shape == (2, T, 5, N, N, 1) and seen.blurred
@@ -329,13 +332,13 @@ def test_a_digit_of_ones_own_is_as_large_as_those_of_the_clutter(tmp_path):
 
 def test_ram_shows_the_patches_that_its_retina_saw():
     model = Ram((10, 12, 1), T, 5, read_size=4, scales=2, core_size=6, location_std=0.5)
-    variables = build.initial_variables(model, jax.random.key(1))
+    variables = initial(model, jax.random.key(1))
     # Large enough weights to send it to places of its own.
     variables = jax.tree.map(lambda a: 8 * a, variables)
     images, key = pictures(B, 10, 12, 1), jax.random.key(5)
     seen = glimpses.seen(model, variables, images, None, key)
     noise = ram.first_location_noise(model, jax.random.split(key, B))
-    episode = model.apply(variables, images, noise)
+    episode = jax.jit(lambda x: model.apply(variables, x, noise))(images)
     np.testing.assert_allclose(seen.logits, episode.logits, rtol=1e-5, atol=1e-5)
     assert seen.glimpses.shape == (2, T, B, 4, 4, 1)
     places = np.clip(np.asarray(episode.locations), -1, 1)
