@@ -296,7 +296,7 @@ def measure(config: ConfigDict, rounds: int) -> dict[str, dict[str, measuring.Sp
 
 def main() -> int:
     """Prints the table and returns the exit code."""
-    config = measuring.CONFIG.value
+    config = measuring.draw_config()
     found = measure(config, measuring.REPEATS.value)
     step = found["update"]["gradient"].median
     data_percent = 100 * found["data"]["forward"].median / step

@@ -3,6 +3,7 @@
 The files are those that `evaluate.py --json=FILE` wrote of models of as many glimpses.
 """
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -23,6 +24,11 @@ def main() -> int:
         raise ValueError("--results: expected files that evaluate.py --json wrote, got none")
     results = sorted(map(_read, _RESULTS.value), key=lambda r: len(r["error_per_step"]))
     counts = [len(result["error_per_step"]) for result in results]
+    for one, other in itertools.pairwise(counts):
+        if one == other:
+            raise ValueError(
+                f"--results: expected one of each number of glimpses, got two of {one}"
+            )
     series: dict[str, tuple[Any, Any]] = {
         "models trained for so many glimpses": (counts, [100 * r["error"] for r in results])
     }

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
+from draw_jax.model import build
 from draw_jax.system import cli
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/mnist.py", "What to measure")
@@ -24,6 +25,16 @@ flags.register_validator("json", cli.check_writable)
 jax.config.update("jax_enable_compilation_cache", False)
 
 Name = TypeVar("Name", bound=Hashable)
+
+
+def draw_config() -> ConfigDict:
+    """Returns --config, for a benchmark that knows the pieces of a Draw and of no other model.
+
+    Raises:
+        ValueError: if it is of another kind.
+    """
+    build.drawing(build.build(CONFIG.value))
+    return CONFIG.value
 
 
 class Sizes(flags.ArgumentParser):

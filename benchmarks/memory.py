@@ -96,7 +96,7 @@ def main() -> int:
     """Prints the table and returns the exit code."""
     rows = []
     for name in _TASKS.value:
-        config = measuring.CONFIG.value.copy_and_resolve_references()
+        config = measuring.draw_config().copy_and_resolve_references()
         config.model.update(TASKS[name])
         executable = compile_step(config)
         rows.append((name, config, executable, needs(executable)))

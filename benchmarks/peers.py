@@ -266,7 +266,7 @@ def table(rows: Mapping[str, Row], batch: int) -> str:
 
 def main() -> int:
     """Prints the table and returns the exit code."""
-    config, rounds = measuring.CONFIG.value, measuring.REPEATS.value
+    config, rounds = measuring.draw_config(), measuring.REPEATS.value
     compiled_part = _COMPILED_PART.value if _COMPILE.value else ""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # or a second run would not compile

@@ -61,7 +61,7 @@ def measure(config: ConfigDict, batch: int, rounds: int) -> dict[str, float]:
 
 def main() -> int:
     """Prints the table and returns the exit code."""
-    config = measuring.CONFIG.value
+    config = measuring.draw_config()
     rows = [measure(config, batch, measuring.REPEATS.value) for batch in _BATCHES.value]
     names = ["batch", "compile s", "ms a batch (10 to 90 %)", "images/s", "whole traces/s"]
     cells = [

@@ -120,7 +120,7 @@ def show(axis: Axis, rows: Sequence[dict[str, float]]) -> None:
 
 def main() -> int:
     """Prints the tables and returns the exit code."""
-    config = measuring.CONFIG.value
+    config = measuring.draw_config()
     figures: dict[str, Any] = {}
     for axis in [*axes(config), *([device_axis(config)] if _DEVICES.value else [])]:
         rows = measure(axis, measuring.REPEATS.value)

@@ -137,7 +137,7 @@ def rows(names: list[str], batches: tuple[int, ...]) -> Iterator[dict[str, Any]]
 
 def main() -> int:
     """Prints the table row by row and returns the exit code: 1 if no row could be measured."""
-    config = measuring.CONFIG.value
+    config = measuring.draw_config()
     device = backend()
     obstacles = {name: obstacle(SETTINGS[name], config, device) for name in _SETTINGS.value}
     names = [name for name in _SETTINGS.value if not obstacles[name]]

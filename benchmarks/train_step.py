@@ -99,7 +99,7 @@ def make_step(config: ConfigDict, count: int = 1) -> tuple[Any, Any, Any]:
 
 def jitted(config: ConfigDict, count: int = 1) -> Any:
     """Returns the jitted update over as many devices, which must divide the batch."""
-    task = build.task(build.build(config))
+    task = build.task(build.drawing(build.build(config)))  # noise has no labels for others
     update = make_update(task, config, build.keys(config.seed).train)
     return jit_update(update, devices.placement(count))
 
@@ -150,7 +150,7 @@ def figures(
 
 def main() -> int:
     """Prints the figures and returns the exit code."""
-    config = measuring.CONFIG.value
+    config = measuring.draw_config()
     update, state, images = make_step(config)
     floor, inputs = make_floor(config)
     update, compile_seconds = measuring.compiled(update, state, 0, images)

@@ -86,7 +86,7 @@ def main() -> int:
 
     compilation.keep()
     config, model, variables = model_flags.load(run, _MODEL, _DATA)
-    wanted = _kinds(config, model)
+    wanted = [] if _IMAGE.value else _kinds(config, model)
     job: kinds.Job = kinds.Job(
         model,
         variables,
@@ -140,7 +140,8 @@ def _kinds(config: "ConfigDict", model: "Model") -> list[str]:
     has = [kind for kind in KINDS if kind in kinds.of_model(model)]
     if not has:
         raise UserError(
-            f"a model of config.kind {config.kind!r} draws nothing; draw-jax evaluate measures it"
+            f"a model of config.kind {config.kind!r} draws nothing; --image=FILE names the class of "
+            "a picture, draw-jax evaluate measures the model"
         )
     if _KIND.value is None:
         return [kind for kind in has if kind in DEFAULT_KINDS]
@@ -155,17 +156,23 @@ def _kinds(config: "ConfigDict", model: "Model") -> list[str]:
 
 def _own_picture(job: "kinds.Job", config: "ConfigDict") -> list[Path]:
     """Draws what the model does with --image, and says the class where it names one."""
+    import numpy as np
+
     from draw_jax.drawing import glimpses, kinds, own_picture
     from draw_jax.drawing.figures.glimpses import probabilities
+    from draw_jax.model.draw import Draw
 
     box, binary = own_picture.box(config.data), config.data.binarization != "none"
     image = own_picture.load(_IMAGE.value, job.model.image_shape, box, binary)
-    if not glimpses.looks(job.model):
+    if isinstance(job.model, Draw):
         return kinds.reconstruct_images(job, image)
-    seen = glimpses.seen(job.model, job.variables, image, None, job.key)
-    last = probabilities(seen.logits[-1, 0])
+    seen = None
+    if glimpses.looks(job.model):
+        seen = glimpses.seen(job.model, job.variables, image, None, job.key)
+    logits = np.asarray(seen.logits if seen else job.model.apply(job.variables, image))
+    last = probabilities(logits[-1, 0])
     print(f"class {last.argmax()} (probability {last.max():.2f})")
-    return kinds.save_glimpses(job, seen)
+    return kinds.save_glimpses(job, seen) if seen else []
 
 
 def _check_sizes() -> None:

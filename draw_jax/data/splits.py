@@ -246,7 +246,15 @@ def _cluttered(config: Any, split: str, flags: str, seed: int) -> Cluttered:
     if config.source == "digits":  # which fill their frame: made as large as MNIST's in theirs
         source = digits.read(split, box=20)
     else:
-        source = _load(config.source, config, split, None, flags)
+        try:
+            source = _load(config.source, config, split, None, flags)
+        except DataNotFound as error:
+            if not flags.startswith("--config"):
+                raise
+            raise DataNotFound(
+                f"{error}\nOr make the clutter of scikit-learn's digits, which need no files: "
+                f"{flags}source=digits"
+            ) from None
     seed = seed if split == "train" else 0
     return Cluttered(source, seed, split, config.size, config.clutter, config.crop_size)
 

@@ -127,4 +127,5 @@ def seen(
         ValueError: if the images are not as described.
     """
     logits, windows = look(model, variables, images, key)
-    return Seen(np.asarray(images), patches(model, images, windows), logits, windows, labels)
+    shown = patches(model, images, windows)
+    return Seen(np.asarray(images), shown, logits, windows, labels, not isinstance(model, Ram))

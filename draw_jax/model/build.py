@@ -29,32 +29,34 @@ def build(config: ConfigDict) -> Model:
         ValueError: if `kind` is unknown, or a field of `model` is unknown, missing or out of range.
     """
     if config.kind == "draw":
-        return _made(Draw, config.model)
+        return _made(Draw, config)
     if config.kind == "classifier":
-        return _made(GlimpseClassifier, config.model)
+        return _made(GlimpseClassifier, config)
     if config.kind == "convnet":
-        return _made(ConvNet, config.model)
+        return _made(ConvNet, config)
     if config.kind == "ram":
-        return _made(Ram, config.model)
+        return _made(Ram, config)
     raise ValueError(f"config.kind: expected {' or '.join(map(repr, KINDS))}, got {config.kind!r}")
 
 
-def _made(kind: Callable[..., Model], fields: ConfigDict) -> Model:
-    """Returns a model of these fields, whose types are those that its class declares."""
+def _made(kind: Callable[..., Model], config: ConfigDict) -> Model:
+    """Returns a model of `config.model`, whose types are those that its class declares."""
     types: dict[str, Any] = {
         name: field.type for name, field in vars(kind)["__dataclass_fields__"].items()
     }
-    for name, value in fields.items():
+    for name, value in config.model.items():
+        if name not in types:
+            raise ValueError(f"config.model.{name}: no field of config.kind {config.kind!r}")
         whole = type(value) is int
         right, wanted = {
             int: (whole, "a whole number"),
             float: (whole or type(value) is float, "a number"),
             str: (isinstance(value, str), "text"),
-        }.get(types.get(name, int), (isinstance(value, tuple | list), "numbers in brackets"))
-        if name in types and not right:
+        }.get(types[name], (isinstance(value, tuple | list), "numbers in brackets"))
+        if not right:
             raise ValueError(f"config.model.{name}: expected {wanted}, got {value!r}")
     try:
-        return kind(**fields.to_dict())
+        return kind(**config.model.to_dict())
     except TypeError as error:  # the wording of Python's call check, less its prefix
         raise ValueError(f"config.model: {str(error).split('() ')[-1]}") from None
 

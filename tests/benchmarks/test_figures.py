@@ -43,6 +43,7 @@ def ran(tmp_path_factory):
         "draw": (curve, "--workdir=draw", "--out=draw.png", "--levels=paper=80.97"),
         "classifier": (curve, "--workdir=classifier", "--out=classifier.png"),
         "glimpses": (glimpses, "--results=2.json,1.json", "--out=glimpses.png"),
+        "twice": (glimpses, "--results=2.json,1.json,2.json"),
         "none": (glimpses,),
         "missing": (glimpses, "--results=3.json"),
         "half": (glimpses, "--results=half.json"),
@@ -75,6 +76,7 @@ def test_errors_are_listed_by_the_number_of_glimpses(ran):
 def test_what_is_no_result_is_told_in_one_line(ran):
     _, done = ran
     for name, told in {
+        "twice": "--results: expected one of each number of glimpses, got two of 2",
         "none": "--results: expected files",
         "missing": "--results: cannot read 3.json",
         "half": "half.json is no JSON",

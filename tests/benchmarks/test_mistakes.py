@@ -19,6 +19,20 @@ MISTAKES = {
     ("benchmarks.before_after", *TINY): "which version is the old one? Such as --old=HEAD",
     ("benchmarks.before_after", *TINY, "--old=-x", "--updates=0"): "--updates=0",
     ("benchmarks.start", *TINY, "--repeats=0"): "--repeats=0",
+    **{
+        (
+            f"benchmarks.{name}",
+            f"--config=configs/{config}.py",
+        ): "expected a model of config.kind 'draw'"
+        for name, config in {
+            "breakdown": "cluttered_mnist",
+            "memory": "cluttered_mnist_convnet",
+            "sample": "cluttered_mnist_ram",
+            "scaling": "cluttered_mnist_convnet",
+            "settings": "cluttered_mnist",
+            "train_step": "cluttered_mnist",
+        }.items()
+    },
     ("benchmarks.train_step", *TINY, "--json=nowhere/a.json"): "--json=nowhere/a.json: expected a",
     ("benchmarks.train_step", *TINY, "--json=configs"): "--json=configs: expected a file",
     ("benchmarks.train_step", *TINY, "--repeat=3"): "'repeat'",

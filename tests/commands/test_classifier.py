@@ -1,12 +1,17 @@
 """train.py and sample.py of a classifier, on a small run over scikit-learn's digits."""
 
 import json
+import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from configs import cluttered_mnist_convnet
+from draw_jax.model import build
+from draw_jax.runs import export
 from tests.helpers import FAST_COMPILING, assert_one_error, forked
 
 FIELDS = {
@@ -27,14 +32,21 @@ TRAIN = (
 FILES = [f"glimpses.{suffix}" for suffix in ("png", "npz", "gif", "webp")]
 
 
-def run_all(commands, place, before=""):
+def run_all(commands, place):
     options = {"XLA_FLAGS": FAST_COMPILING, "XDG_CACHE_HOME": str(place / "caches")}
-    return forked(commands, before, cwd=place, timeout=300, TFDS_DATA_DIR="nothing", **options)
+    return forked(commands, cwd=place, timeout=300, TFDS_DATA_DIR="nothing", **options)
+
+
+def convnet_config():
+    config = cluttered_mnist_convnet.get_config()
+    fields = {"model.image_shape": (32, 32, 1), "model.hidden_size": 4, "data.size": 32}
+    config.update_from_flattened_dict(fields)
+    return config
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A place with a finished run in `run`, and the same in `bare`, whose data is not here."""
+    """A place with a finished run in `run`, the same in `bare`, whose data is not here, and `net`."""
     place = tmp_path_factory.mktemp("classifier")
     (done,) = run_all([TRAIN], place)
     assert (done.returncode, done.stderr) == (0, "")
@@ -43,6 +55,9 @@ def place(tmp_path_factory):
     config = json.loads((place / "run" / "config.json").read_text())
     config["data"]["source"] = "mnist"
     (place / "bare" / "config.json").write_text(json.dumps(config))
+    net = convnet_config()
+    params = build.initial_variables(build.build(net), jax.random.key(0))["params"]
+    export.write(net, params, place / "net", "float32", "# A convolutional net\n")
     digit = Image.new("L", (90, 60), 250)
     ImageDraw.Draw(digit).line((20, 10, 40, 10, 25, 50), fill=20, width=5)
     digit.save(place / "seven.png")
@@ -55,6 +70,9 @@ def drawn(place):
         "default": ("sample.py", "--workdir=run", "--out=default"),
         "all": ("sample.py", "--workdir=bare", "--out=all", "--kind=all", "--rows=2"),
         "image": ("sample.py", "--workdir=bare", "--out=image", "--image=seven.png"),
+        "net": ("sample.py", "--workdir=net"),
+        "net_image": ("sample.py", "--workdir=net", "--image=seven.png"),
+        "endless": ("evaluate.py", "--workdir=run", "--split=train"),
         "kind": ("sample.py", "--workdir=run", "--kind=glimpses,samples"),
     }
     return dict(zip(commands, run_all(commands.values(), place), strict=True))
@@ -96,8 +114,15 @@ def test_a_picture_of_ones_own_gets_a_class(place, drawn):
     assert told == f"class {weights.argmax()} (probability {probability:.2f})"
 
 
-def test_kinds_that_the_model_does_not_have_are_refused(drawn, place):
+def test_a_convolutional_net_draws_nothing_but_names_the_class(drawn):
+    assert_one_error(drawn["net"], 1, "of config.kind 'convnet' draws nothing", "--image=FILE")
+    assert (drawn["net_image"].returncode, drawn["net_image"].stderr) == (0, "")
+    assert re.fullmatch(r"class [0-9] \(probability [01]\.[0-9]{2}\)\n", drawn["net_image"].stdout)
+
+
+def test_an_endless_split_cannot_be_evaluated(drawn):
+    assert_one_error(drawn["endless"], 2, "endless training images: evaluate validation or test")
+
+
+def test_kinds_that_the_model_does_not_have_are_refused(drawn):
     assert_one_error(drawn["kind"], 2, "config.kind 'classifier' has glimpses; got 'samples'")
-    nothing = "from draw_jax.drawing import kinds; kinds.of_model = lambda model: {}"
-    (done,) = run_all([("sample.py", "--workdir=run")], place, nothing)
-    assert_one_error(done, 1, "of config.kind 'classifier' draws nothing", "draw-jax evaluate")

@@ -116,6 +116,19 @@ def test_no_network_and_no_files_is_one_short_error_at_once(tmp_path, name, manu
     assert not (tmp_path / "data").exists()
 
 
+def test_without_mnist_clutter_can_be_made_of_other_digits(tmp_path):
+    cfg = config("cluttered_mnist", tmp_path / "data", binarization="none")
+    cfg.update(source="mnist", size=28, clutter=0, crop_size=8)
+    with pytest.raises(splits.DataNotFound) as caught:
+        splits.load(cfg, "train")
+    assert str(caught.value).splitlines()[-1].endswith("--config.data.source=digits")
+    with pytest.raises(splits.DataNotFound) as caught:
+        splits.load(cfg, "test", flags="--")  # of a command that takes no such field
+    assert "source" not in str(caught.value)
+    cfg.source = "digits"
+    assert splits.load(cfg, "test").image_shape == (28, 28, 1)
+
+
 def test_a_manual_dir_that_is_not_there_is_named(tmp_path):
     with pytest.raises(splits.DataNotFound, match="manual_dir .*/nowhere is not a folder"):
         splits.load(config("mnist", tmp_path / "data", tmp_path / "nowhere"), "train")

@@ -113,9 +113,19 @@ def test_a_report_of_one_glimpse_or_an_unseen_class_has_no_gaps(tmp_path):
     figure = curves.report_figure(rows, [], error_per_step=np.array([0.1]), confusion=rare)
     shown = panels(figure)
     assert list(shown) == [METRICS["error"], MATRIX]
+    figure.draw_without_rendering()
+    middle = shown[MATRIX].get_window_extent().get_points()[:, 0].mean()
+    assert abs(middle / figure.bbox.width - 0.5) < 0.05
     assert [text.get_text() for text in shown[MATRIX].texts] == ["100", "<.1"]
     many = panels(curves.report_figure(rows, [], confusion=np.eye(100) / 100))[MATRIX]
     assert not many.texts and len(many.get_xticks()) == 20
+
+
+def test_no_validation_of_a_few_is_cut_off():
+    rows = [{"step": step, "split": "train", "error": 0.5} for step in range(1, 301)]
+    rows += [{"step": k, "split": "validation", "error": 1 / k} for k in (1, 100, 200, 300)]
+    low, high = panels(curves.report_figure(rows, []))[METRICS["error"]].get_ylim()
+    assert low < 1 / 300 and high > 1
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,13 @@ SHAPE = (10, 12, 1)
 PANEL = (90, 108)  # of these images at scale 9
 
 
+initial = jax.jit(build.initial_variables, static_argnums=0)  # compiles far less than eagerly
+
+
 @pytest.fixture(scope="module")
 def classifier():
     model = GlimpseClassifier(SHAPE, T, lstm_size=6, read_size=N, classes=5, scales=2)
-    variables = build.initial_variables(model, jax.random.key(1))
+    variables = initial(model, jax.random.key(1))
     rng = np.random.default_rng(0)
     return model, jax.tree.map(
         lambda a: a + 0.3 * rng.standard_normal(a.shape, np.float32), variables
@@ -153,7 +156,7 @@ def test_titles_tell_label_answer_and_verdict():
 
 @pytest.mark.parametrize(
     ("count", "time_steps", "size"),
-    [(3, 8, (1000, 1000)), (3, 4, (1600, 450)), (1, 8, (1000, 400))],
+    [(3, 8, (1000, 1000)), (3, 4, (1600, 450)), (1, 8, (1000, 400)), (8, 8, (1760, 1350))],
 )
 def test_a_few_large_images_fit_a_screen(count, time_steps, size):
     rng = np.random.default_rng(0)
@@ -188,7 +191,7 @@ def test_an_animation_has_a_picture_per_glimpse(tmp_path, kind, channels):
             shown = np.asarray(animation.convert("RGB"))
             assert coloured(shown, look.ACCENT).sum() > 4 * 3 * 10  # the labels
             assert coloured(shown, look.READ).any()
-            top, left = figures._GAP + LINE, figures._GAP
+            top, left = figures._GAP + 2 * LINE, figures._GAP
             expected = rectangles.draw_window(
                 enlarged(seen.images[0], 9),
                 rectangles.window_at(seen.windows, t, 0),
@@ -205,6 +208,41 @@ def test_an_animation_has_a_picture_per_glimpse(tmp_path, kind, channels):
             probability = figures.probabilities(seen.logits)[t, 0].max()
             dark = coloured(bars, look.INK).any(axis=1).sum()
             assert dark == round(figures.BARS * probability)
+
+
+@pytest.mark.parametrize(
+    ("scales", "blurred", "told", "names"),
+    [
+        (1, True, ["read window", "thick border"], ["image", "glimpse"]),
+        (1, False, ["read window"], ["image", "glimpse"]),
+        (
+            2,
+            True,
+            ["window of the finest patch", "thick border"],
+            ["image", "finest patch", "2 × as wide"],
+        ),
+        (
+            3,
+            False,
+            ["window of the finest patch"],
+            ["image", "finest patch", "2 × as wide", "4 × as wide"],
+        ),
+    ],
+)
+def test_every_panel_and_border_is_explained(monkeypatch, scales, blurred, told, names):
+    written = []
+    monkeypatch.setattr(look, "write_text", lambda picture, xy, text, anchor: written.append(text))
+    seen = make_seen(scales, blurred=blurred)
+    for draw in (lambda: figures.sheet(seen, scale=9), lambda: next(figures._frames(seen, 9))):
+        written.clear()
+        draw()
+        assert set(names) <= set(written)
+        rectangle = [text for text in written if "window" in text or "border" in text]
+        assert len(rectangle) == len(told)
+        assert all(text.startswith(start) for text, start in zip(rectangle, told, strict=True))
+    written.clear()
+    next(figures._frames(seen, 1))
+    assert not set(names) & set(written)  # wider than panels of 12 pixels
 
 
 @pytest.mark.parametrize(
@@ -230,10 +268,10 @@ def test_what_is_shown_is_what_the_model_saw(classifier):
     model, variables = classifier
     images = pictures(5, *SHAPE)
     seen = glimpses.seen(model, variables, images, np.arange(5), jax.random.key(0))
-    direct = model.apply(variables, images, trace=True)
+    direct = jax.jit(lambda x: model.apply(variables, x, trace=True))(images)
     np.testing.assert_allclose(seen.logits, direct.logits, atol=1e-5)
     np.testing.assert_allclose(seen.windows.g_x, direct.windows.g_x, atol=1e-4)
-    assert seen.glimpses.shape == (2, T, 5, N, N, 1)
+    assert seen.glimpses.shape == (2, T, 5, N, N, 1) and seen.blurred
     for k, t, b in ((0, 0, 1), (1, 2, 4)):
         window = seen.windows
         one = {name: float(getattr(window, name)[t, b]) for name in window._fields}
@@ -294,13 +332,13 @@ def test_a_digit_of_ones_own_is_as_large_as_those_of_the_clutter(tmp_path):
 
 def test_ram_shows_the_patches_that_its_retina_saw():
     model = Ram((10, 12, 1), T, 5, read_size=4, scales=2, core_size=6, location_std=0.5)
-    variables = build.initial_variables(model, jax.random.key(1))
+    variables = initial(model, jax.random.key(1))
     # Large enough weights to send it to places of its own.
     variables = jax.tree.map(lambda a: 8 * a, variables)
     images, key = pictures(B, 10, 12, 1), jax.random.key(5)
     seen = glimpses.seen(model, variables, images, None, key)
     noise = ram.first_location_noise(model, jax.random.split(key, B))
-    episode = model.apply(variables, images, noise)
+    episode = jax.jit(lambda x: model.apply(variables, x, noise))(images)
     np.testing.assert_allclose(seen.logits, episode.logits, rtol=1e-5, atol=1e-5)
     assert seen.glimpses.shape == (2, T, B, 4, 4, 1)
     places = np.clip(np.asarray(episode.locations), -1, 1)
@@ -309,6 +347,7 @@ def test_ram_shows_the_patches_that_its_retina_saw():
         for b in range(B):
             expected = reference.retina(images[b], places[t, b], 4, 2)
             np.testing.assert_allclose(seen.glimpses[:, t, b], expected, atol=1e-6)
+    assert not seen.blurred  # its patches have whole pixels and no sigma
     assert kinds.of_model(model) == kinds.of_model(GlimpseClassifier(SHAPE, T, 6, N, 5))
 
 

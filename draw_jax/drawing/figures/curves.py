@@ -184,13 +184,12 @@ def report_figure(
             _bars(axes, kl_nats, "KL, nats")
             axes.set_title("KL of each time step, latest validation")
         if confusion is not None:
-            left, right = bands[-1].subplots(1, 2)
+            bars = [] if error_per_step is None or len(error_per_step) == 1 else [error_per_step]
+            *left, right = np.ravel(bands[-1].subplots(1, 1 + len(bars)))
             _confusion(right, confusion)
-            if error_per_step is None or len(error_per_step) == 1:
-                left.remove()
-            else:
-                _bars(left, error_per_step, "classification error", numbers=True)
-                left.set_title("error after each glimpse, latest validation")
+            for axes, errors in zip(left, bars, strict=True):
+                _bars(axes, errors, "classification error", numbers=True)
+                axes.set_title("error after each glimpse, latest validation")
     return figure
 
 
@@ -257,7 +256,7 @@ def _metric(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         y = np.array([row[name] for row in mine], float)
         data.append((x, y))
         _curve(axes, x, y, split, colour, thin=split == "train")
-    _fit_y(axes, data, [])
+    _fit_y(axes, data, [], few=_FEW)
     axes.set(title=_METRICS[name], xlabel="update")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

@@ -30,6 +30,7 @@ class Seen(NamedTuple):
     logits: np.ndarray  # of the classes after each glimpse [T, B, classes]
     windows: Any  # of the first scale, arrays [T, B]
     labels: np.ndarray | None  # integers [B]; None: not known
+    blurred: bool = True  # whether sigma is to be seen: patches of whole pixels have none
 
 
 def sheet(seen: Seen, steps: Sequence[int] | None = None, scale: int | None = None) -> Image.Image:
@@ -53,15 +54,14 @@ def sheet(seen: Seen, steps: Sequence[int] | None = None, scale: int | None = No
     steps = strips.check_steps(steps, len(after))
     scale = look.check_scale(scale, height, width)
     titles = [_title(after[-1, b], labels, b, last=True) for b in range(count)]
-    names = ["image", "glimpse"]
-    names += [f"{2**k} \N{MULTIPLICATION SIGN} as wide" for k in range(1, len(glimpses))]
+    names = _names(len(glimpses))
     gutter = max(_text_width(name) for name in [*names, "classes"]) + 10
     panel, across = height * scale + PADDING, len(steps) * (width * scale + PADDING) + PADDING
     block = (
         max(across, *map(_text_width, titles)) + _GAP,
         2 * LINE + len(names) * panel + _CLASSES + 2 * PADDING + _GAP,
     )
-    columns = _columns(count, gutter, block)
+    columns = _columns(count, block, gutter)
     lines = math.ceil(count / columns)
     look.check_size(gutter + columns * block[0], lines * block[1] + 2 * LINE)
 
@@ -90,13 +90,14 @@ def sheet(seen: Seen, steps: Sequence[int] | None = None, scale: int | None = No
         centre = 2 * LINE + len(names) * panel + 2 * PADDING + BARS / 2
         look.write_text(picture, (gutter - 6, centre), "classes", "rm")
         sheets.append(picture)
-    return look.stack([*sheets, look.legend(_entries(labels), sheets[0].width)])
+    return look.stack([*sheets, look.legend(_entries(seen), sheets[0].width)])
 
 
 def animation(seen: Seen, path: str | os.PathLike[str], scale: int | None = None) -> Path:
     """Writes a picture a glimpse, for ever, as GIF or WebP, and returns its path.
 
-    Each image has its window, beside it what was read, beneath it the probabilities of the classes.
+    Each image has its window, beside it what was read, named where there is room, and beneath it
+    the probabilities of the classes.
 
     Args:
         seen: at least one image.
@@ -127,12 +128,15 @@ def _frames(seen: Seen, scale: int | None) -> Iterator[Image.Image]:
     ]
     longest = max(_text_width(title) for line in titles for title in line)
     across = max((1 + len(glimpses)) * (width * scale + PADDING) - PADDING, longest)
-    down = LINE + height * scale + PADDING + _CLASSES
-    columns = grids.even_columns(count)
+    names = _names(len(glimpses))
+    named = max(_text_width(name) for name in names) <= width * scale + PADDING
+    over = [strips.column_names(names, width * scale, left=0)] if named else []
+    down = (1 + named) * LINE + height * scale + PADDING + _CLASSES
+    columns = _columns(count, (across + _GAP, down + _GAP))
     rows = math.ceil(count / columns)
     look.check_size(columns * (across + _GAP), rows * (down + _GAP) + 3 * LINE, time_steps)
     still = np.broadcast_to(images, (time_steps, *images.shape))
-    legend = look.legend(_entries(labels), columns * (across + _GAP) + _GAP)
+    legend = look.legend(_entries(seen), columns * (across + _GAP) + _GAP)
     for t in range(1, time_steps + 1):
         shown = strips.strip(still, windows, glimpse_size, READ, [t], scale)[:, 0]
         beside = [_centred(glimpse[t - 1], *shown.shape[1:3]) for glimpse in glimpses]
@@ -141,7 +145,7 @@ def _frames(seen: Seen, scale: int | None) -> Iterator[Image.Image]:
             panels = np.stack([part[b] for part in (shown, *beside)])
             top = grids.tile(panels, len(panels))[PADDING:, PADDING:-PADDING]
             bars = _classes(after[t - 1, b], _of(labels, b), top.shape[1])
-            parts = [_line(titles[t - 1][b]), Image.fromarray(top), Image.fromarray(bars)]
+            parts = [_line(titles[t - 1][b]), *over, Image.fromarray(top), Image.fromarray(bars)]
             cells.append(_padded(look.stack(parts), across, down))
         picture = Image.fromarray(grids.tile(np.stack(cells), columns, _GAP))
         clock = animations.clock(t, time_steps, max(picture.width, legend.width))
@@ -232,28 +236,38 @@ def _classes(probabilities: np.ndarray, label: int | None, width: int) -> np.nda
     return np.asarray(picture)
 
 
-def _entries(labels: Any) -> list[tuple[np.ndarray, str]]:
+def _names(scales: int) -> list[str]:
+    """Returns what the panels of an image show: it, and what was read of it on each scale."""
+    if scales == 1:
+        return ["image", "glimpse"]
+    wider = [f"{2**k} \N{MULTIPLICATION SIGN} as wide" for k in range(1, scales)]
+    return ["image", "finest patch", *wider]
+
+
+def _entries(seen: Seen) -> list[tuple[np.ndarray, str]]:
     """Returns the entries of the legend."""
     paper = np.full((12, 18, 3), _PAPER, np.uint8)
     paper[6:, 1:5], paper[1:, 7:11], paper[8:, 13:17] = SHADE, INK, SHADE
-    entries = rectangles.legend(READ)
+    (swatch, name), thick = rectangles.legend(READ)
+    finest = name if len(seen.glimpses) == 1 else "window of the finest patch"
+    entries = [(swatch, finest), *([thick] if seen.blurred else [])]
     entries.append((paper, "probability of each class after the glimpse (full height: 1)"))
     entries.append((np.full((12, 6, 3), INK, np.uint8), "answer: the most probable class"))
-    if labels is not None:
+    if seen.labels is not None:
         entries.append((np.full((_MARK, 10, 3), ACCENT, np.uint8), "label: the true class"))
     return entries
 
 
-def _columns(count: int, gutter: int, block: tuple[int, int]) -> int:
-    """Returns how many blocks stand side by side: on one screen if possible, few empty places.
+def _columns(count: int, block: tuple[int, int], gutter: int = 0) -> int:
+    """Returns how many blocks stand side by side, so that a screen must shrink them least.
 
-    Of such numbers it is the largest, as screens are wide.
+    Of such numbers it is the one with fewest empty places, and then the largest, as screens are wide.
     """
 
-    def cost(columns: int) -> tuple[int, ...]:
+    def cost(columns: int) -> tuple[float, ...]:
         size = (gutter + columns * block[0], math.ceil(count / columns) * block[1] + 2 * LINE)
-        beyond = [max(0, pixels - most) for pixels, most in zip(size, SCREEN, strict=True)]
-        return (*beyond, -count % columns, -columns)
+        shrunk = max(pixels / most for pixels, most in zip(size, SCREEN, strict=True))
+        return (max(1.0, shrunk), -count % columns, -columns)
 
     return min(range(1, count + 1), key=cost)
 

@@ -87,10 +87,13 @@ def strip(
 
 def step_names(steps: Sequence[int], panel_width: int) -> Image.Image:
     """Returns a line of text that numbers the columns of a strip."""
-    width = PADDING + len(steps) * (panel_width + PADDING)
-    line = Image.new("RGB", (width, LINE), BACKGROUND)
-    for column, t in enumerate(steps):
-        text = f"t = {t}" if panel_width >= 40 else str(t)
-        centre = PADDING + column * (panel_width + PADDING) + panel_width / 2
-        look.write_text(line, (centre, LINE / 2), text, "mm")
+    return column_names([f"t = {t}" if panel_width >= 40 else str(t) for t in steps], panel_width)
+
+
+def column_names(names: Sequence[str], panel_width: int, left: int = PADDING) -> Image.Image:
+    """Returns a line of text with a name over each panel, the first of which begins at `left`."""
+    line = Image.new("RGB", (left + len(names) * (panel_width + PADDING), LINE), BACKGROUND)
+    for column, name in enumerate(names):
+        centre = left + column * (panel_width + PADDING) + panel_width / 2
+        look.write_text(line, (centre, LINE / 2), name, "mm")
     return line
