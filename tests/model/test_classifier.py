@@ -237,7 +237,7 @@ def test_the_first_window_is_the_configured_one():
         ({"model.dtype": "float16"}, "expected dtype float32 or bfloat16, got 'float16'"),
         ({"model.image_shape": (28, 0, 1)}, "image_shape: expected .height, width, channels"),
         ({"model.lstm_size": 10**9}, "config.model.lstm_size: expected <= 1048576, got 10000"),
-        ({"model.depth": 2}, r"config\.model: .*'depth'"),
+        ({"model.depth": 2}, r"config\.model\.depth: no field of config\.kind 'classifier'"),
         ({"kind": "classifer"}, "config.kind: expected .*'classifier'.*, got 'classifer'"),
     ],
     ids=str,
