@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from draw_jax.model import attention
-from draw_jax.model.layers import LSTM, Linear
+from draw_jax.model.layers import LSTM, Linear, check_fields, check_images
 from draw_jax.model.task import Model, Task, Terms, Variables
 
 _FLOAT32 = jnp.float32
@@ -91,10 +91,7 @@ class GlimpseClassifier(nn.Module):
         Raises:
             ValueError: if the images do not have the shape that the model is built for.
         """
-        if x.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"expected images [B, H, W, C] with (H, W, C) = {self.image_shape}, got {x.shape}"
-            )
+        check_images(x, self.image_shape)
 
         def step(module: GlimpseClassifier, state: State, x: jax.Array) -> Any:
             state, logits, window = module.step(state, x)
@@ -162,14 +159,9 @@ def widened(window: attention.Window, factor: int) -> attention.Window:
 
 def _check_fields(model: GlimpseClassifier) -> None:
     """Raises ValueError naming the first field that cannot be."""
-    if len(model.image_shape) != 3 or min(model.image_shape) < 1:
-        raise ValueError(f"expected image_shape (H, W, C) of sizes >= 1, got {model.image_shape}")
-    for name, least in (
-        *(("time_steps", 1), ("lstm_size", 1), ("read_size", 2), ("classes", 2)),
-        *(("scales", 1), ("loss_steps", 1), ("unroll", 1)),
-    ):
-        if getattr(model, name) < least:
-            raise ValueError(f"expected {name} >= {least}, got {getattr(model, name)}")
+    least = {"time_steps": 1, "lstm_size": 1, "read_size": 2, "classes": 2}
+    least |= {"scales": 1, "loss_steps": 1, "unroll": 1}
+    check_fields(model, least, positive=("read_delta", "read_sigma"))
     if any(type(n) is not int or n < 1 for n in model.conv_channels):
         raise ValueError(f"expected conv_channels >= 1, got {model.conv_channels}")
     if model.read_size < 2 ** len(model.conv_channels):
@@ -177,13 +169,8 @@ def _check_fields(model: GlimpseClassifier) -> None:
             f"expected at most {int(math.log2(model.read_size))} conv_channels, as each halves a "
             f"glimpse of {model.read_size}x{model.read_size}, got {len(model.conv_channels)}"
         )
-    for name in ("read_delta", "read_sigma"):
-        if not getattr(model, name) > 0:
-            raise ValueError(f"expected {name} > 0, got {getattr(model, name)}")
     if not model.max_gamma >= 0:
         raise ValueError(f"expected max_gamma > 0, or 0 for no bound, got {model.max_gamma}")
-    if model.dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"expected dtype float32 or bfloat16, got {model.dtype!r}")
     if model.scales > _MOST_SCALES:
         raise ValueError(f"expected scales <= {_MOST_SCALES}, got {model.scales}")
 

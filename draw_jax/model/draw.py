@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from draw_jax.model import attention, likelihood, losses
 from draw_jax.model.cell import DrawCell, State, Trace
+from draw_jax.model.layers import check_fields, check_images
 from draw_jax.model.task import Task, Terms, Variables
 
 
@@ -79,10 +80,7 @@ class Draw(nn.Module):
         Raises:
             ValueError: if a shape does not fit the model.
         """
-        if x.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"expected images [B, H, W, C] with (H, W, C) = {self.image_shape}, got {x.shape}"
-            )
+        check_images(x, self.image_shape)
         self._check_noise("eps", eps, batch_size=len(x))
 
         def step(cell: DrawCell, state: State, x: jax.Array, eps: jax.Array) -> Any:
@@ -138,22 +136,15 @@ class Draw(nn.Module):
 
 def _check_fields(draw: Draw) -> None:
     """Raises ValueError naming the first field that cannot be."""
-    if len(draw.image_shape) != 3 or min(draw.image_shape) < 1:
-        raise ValueError(f"expected image_shape (H, W, C) of sizes >= 1, got {draw.image_shape}")
-    for name in ("time_steps", "enc_size", "dec_size", "latent_size", "unroll"):
-        if getattr(draw, name) < 1:
-            raise ValueError(f"expected {name} >= 1, got {getattr(draw, name)}")
+    sizes = ("time_steps", "enc_size", "dec_size", "latent_size", "unroll")
+    first_windows = ("read_delta", "read_sigma", "write_delta", "write_sigma")
+    check_fields(draw, dict.fromkeys(sizes, 1), positive=first_windows)
     for name in ("read_size", "write_size"):
         if getattr(draw, name) < 0 or getattr(draw, name) == 1:
             raise ValueError(
                 f"expected {name} >= 2, or 0 for no attention, got {getattr(draw, name)}"
             )
-    for name in ("read_delta", "read_sigma", "write_delta", "write_sigma"):
-        if not getattr(draw, name) > 0:
-            raise ValueError(f"expected {name} > 0, got {getattr(draw, name)}")
     likelihood.named(draw.likelihood)
-    if draw.dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"expected dtype float32 or bfloat16, got {draw.dtype!r}")
 
 
 def task(model: Draw) -> Task:

@@ -1,5 +1,7 @@
-"""The linear map and the LSTM that DRAW's cell is made of."""
+"""The linear map and the LSTM that the models are made of, and checks that they share."""
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -50,3 +52,31 @@ class LSTM(nn.Module):
             jnp.concatenate([*inputs, h_tm1], axis=-1)
         )
         return lstm_step(gates, cell_tm1)
+
+
+def check_images(x: jax.Array, image_shape: tuple[int, int, int]) -> None:
+    """Raises ValueError unless images are [B, H, W, C] of the shape that a model is built for."""
+    if x.shape[1:] != image_shape:
+        raise ValueError(
+            f"expected images [B, H, W, C] with (H, W, C) = {image_shape}, got {x.shape}"
+        )
+
+
+def check_fields(module: Any, least: Mapping[str, int], positive: Sequence[str] = ()) -> None:
+    """Raises ValueError naming the first field of a module that cannot be.
+
+    Args:
+        module: with the fields image_shape and dtype.
+        least: whole numbers by the names of fields: what each must be at least.
+        positive: names of fields that must be above 0.
+    """
+    if len(module.image_shape) != 3 or min(module.image_shape) < 1:
+        raise ValueError(f"expected image_shape (H, W, C) of sizes >= 1, got {module.image_shape}")
+    for name, lowest in least.items():
+        if getattr(module, name) < lowest:
+            raise ValueError(f"expected {name} >= {lowest}, got {getattr(module, name)}")
+    for name in positive:
+        if not 0 < getattr(module, name) < math.inf:
+            raise ValueError(f"expected {name} > 0, finite, got {getattr(module, name)}")
+    if module.dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"expected dtype float32 or bfloat16, got {module.dtype!r}")

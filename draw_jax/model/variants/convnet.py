@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from draw_jax.model import classifier
-from draw_jax.model.layers import Linear
+from draw_jax.model.layers import Linear, check_fields, check_images
 from draw_jax.model.task import Task, Terms, Variables
 
 
@@ -46,10 +46,7 @@ class ConvNet(nn.Module):
         Raises:
             ValueError: if the images do not have the shape that the model is built for.
         """
-        if x.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"expected images [B, H, W, C] with (H, W, C) = {self.image_shape}, got {x.shape}"
-            )
+        check_images(x, self.image_shape)
         maps = nn.Conv(
             self.filters,
             (self.filter_size, self.filter_size),
@@ -66,21 +63,13 @@ class ConvNet(nn.Module):
 
 def _check_fields(model: ConvNet) -> None:
     """Raises ValueError naming the first field that cannot be."""
-    if len(model.image_shape) != 3 or min(model.image_shape) < 1:
-        raise ValueError(f"expected image_shape (H, W, C) of sizes >= 1, got {model.image_shape}")
-    for name, least in (
-        *(("classes", 2), ("filters", 1), ("filter_size", 1), ("stride", 1)),
-        ("hidden_size", 1),
-    ):
-        if getattr(model, name) < least:
-            raise ValueError(f"expected {name} >= {least}, got {getattr(model, name)}")
+    sizes = ("filters", "filter_size", "stride", "hidden_size")
+    check_fields(model, {"classes": 2} | dict.fromkeys(sizes, 1))
     shorter = min(model.image_shape[:2])
     if model.filter_size > shorter:
         raise ValueError(
             f"expected filter_size <= {shorter}, the image's shorter side, got {model.filter_size}"
         )
-    if model.dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"expected dtype float32 or bfloat16, got {model.dtype!r}")
 
 
 def task(model: ConvNet) -> Task:

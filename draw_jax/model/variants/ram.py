@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from draw_jax.model import classifier
 from draw_jax.model.attention import Window
-from draw_jax.model.layers import Linear
+from draw_jax.model.layers import Linear, check_fields, check_images
 from draw_jax.model.task import Task, Terms, Variables
 from draw_jax.model.variants import retina
 
@@ -96,10 +96,7 @@ class Ram(nn.Module):
         Raises:
             ValueError: if a shape does not fit the model.
         """
-        if x.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"expected images [B, H, W, C] with (H, W, C) = {self.image_shape}, got {x.shape}"
-            )
+        check_images(x, self.image_shape)
         if noise.ndim != 3 or len(noise) < 1 or noise.shape[1:] != (len(x), 2):
             raise ValueError(
                 f"expected noise [T, B, 2] of shape (T >= 1, {len(x)}, 2), got {noise.shape}"
@@ -156,15 +153,10 @@ def _onto_image(location: jax.Array) -> jax.Array:
 
 def _check_fields(model: Ram) -> None:
     """Raises ValueError naming the first field that cannot be."""
-    if len(model.image_shape) != 3 or min(model.image_shape) < 1:
-        raise ValueError(f"expected image_shape (H, W, C) of sizes >= 1, got {model.image_shape}")
-    for name, least in (
-        *(("time_steps", 1), ("classes", 2), ("read_size", 1), ("scales", 1)),
-        *(("retina_size", 1), ("location_size", 1), ("feature_size", 1), ("core_size", 1)),
-        *(("monte_carlo_samples", 1), ("unroll", 1)),
-    ):
-        if getattr(model, name) < least:
-            raise ValueError(f"expected {name} >= {least}, got {getattr(model, name)}")
+    sizes = ("retina_size", "location_size", "feature_size", "core_size")
+    counts = ("time_steps", "read_size", "scales", "monte_carlo_samples", "unroll")
+    weights = ("location_std", "location_rate", "reinforce_weight", "baseline_weight")
+    check_fields(model, {"classes": 2} | dict.fromkeys((*sizes, *counts), 1), positive=weights)
     height, width, _ = model.image_shape
     if model.read_size > min(height, width):
         raise ValueError(
@@ -178,11 +170,6 @@ def _check_fields(model: Ram) -> None:
             f"image's, got {model.scales}: patches of up to "
             f"{model.read_size * 2 ** (model.scales - 1)}"
         )
-    for name in ("location_std", "location_rate", "reinforce_weight", "baseline_weight"):
-        if not 0 < getattr(model, name) < math.inf:
-            raise ValueError(f"expected {name} > 0, finite, got {getattr(model, name)}")
-    if model.dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"expected dtype float32 or bfloat16, got {model.dtype!r}")
 
 
 # --- the task
