@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+from draw_jax.runs import digests
+
 ROOT = Path(__file__).parents[1]
 # A model and a run that take seconds, over `configs/smoke.py`.
 SMALL = {
@@ -101,6 +103,15 @@ def classifier_config(**fields):
     config = importlib.import_module("draw_jax.configs.cluttered_mnist").get_config()
     config.update_from_flattened_dict(SMALL_CLASSIFIER | fields)
     return config.lock()
+
+
+def change_data(run, target, **fields):
+    """Writes a run's config.json with other fields of its data, and its metrics, to another folder."""
+    config, sound = digests.verified(json.loads((run / "config.json").read_text()))
+    assert sound
+    config["data"] |= fields
+    (target / "config.json").write_text(json.dumps(digests.signed(config)))
+    (target / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes())
 
 
 def program(name, *flags, cwd=ROOT, timeout=300, **environment):

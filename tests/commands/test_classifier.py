@@ -1,6 +1,5 @@
 """train.py and sample.py of a classifier, on a small run over scikit-learn's digits."""
 
-import json
 import re
 import shutil
 
@@ -12,7 +11,7 @@ from PIL import Image, ImageDraw
 from configs import cluttered_mnist_convnet
 from draw_jax.model import build
 from draw_jax.runs import export
-from tests.helpers import FAST_COMPILING, assert_one_error, forked
+from tests.helpers import FAST_COMPILING, assert_one_error, change_data, forked
 
 FIELDS = {
     "data.source": "digits",
@@ -52,9 +51,7 @@ def place(tmp_path_factory):
     assert (done.returncode, done.stderr) == (0, "")
     (place / "told").write_text(done.stdout)
     shutil.copytree(place / "run", place / "bare")
-    config = json.loads((place / "run" / "config.json").read_text())
-    config["data"]["source"] = "mnist"
-    (place / "bare" / "config.json").write_text(json.dumps(config))
+    change_data(place / "run", place / "bare", source="mnist")
     net = convnet_config()
     params = build.initial_variables(build.build(net), jax.random.key(0))["params"]
     export.write(net, params, place / "net", "float32", "# A convolutional net\n")

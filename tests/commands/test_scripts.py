@@ -8,7 +8,15 @@ import pytest
 from PIL import Image, ImageDraw
 
 from draw_jax.runs import export
-from tests.helpers import FAST_COMPILING, SMALL, assert_one_error, flip, forked, large_file
+from tests.helpers import (
+    FAST_COMPILING,
+    SMALL,
+    assert_one_error,
+    change_data,
+    flip,
+    forked,
+    large_file,
+)
 
 TRAIN = (
     *("train.py", "--config=smoke", "--workdir=run", "--config.train.num_steps=20"),
@@ -33,9 +41,7 @@ def place(tmp_path_factory):
     bare = place / "bare"  # a run whose data is not here
     bare.mkdir()
     shutil.copytree(place / "run" / "checkpoints", bare / "checkpoints")
-    config = json.loads((place / "run" / "config.json").read_text())
-    config["data"] |= {"name": "no_such_set", "data_dir": str(place)}
-    (bare / "config.json").write_text(json.dumps(config))
+    change_data(place / "run", bare, name="no_such_set", data_dir=str(place))
     digit = Image.new("RGB", (90, 60), (250, 250, 240))
     ImageDraw.Draw(digit).line((20, 10, 40, 10, 25, 50), fill=(20, 30, 90), width=5)
     digit.save(place / "seven.jpg")

@@ -13,7 +13,7 @@ from tests.helpers import assert_one_error, forked, program
 SMOKE = "--config=configs/smoke.py"
 # A command line -> what its one line on stderr names; told before JAX is imported.
 FLAGS = {
-    (): "which configuration? --config=digits|",
+    (): "which configuration? --config=cluttered_mnist|",
     (SMOKE, "--confg=1"): "'confg'",
     (SMOKE, "--config.train.num_step=3"): '"num_steps" instead of "num_step"',
     (SMOKE, "--config.train.num_steps=1e4"): "--config.train.num_steps=1e4",
@@ -38,7 +38,10 @@ FIELDS = {
     (SMOKE, "--config.train.num_steps=0"): "config.train.num_steps: expected >= 1, got 0",
     (SMOKE, "--config.seed=-1"): "config.seed: expected 0 to 4294967295 (2^32 - 1), got -1",
     (SMOKE, "--config.seed=4294967296"): "config.seed: expected 0 to 4294967295",
-    (SMOKE, "--config.kind=drew"): "config.kind: expected 'draw', got 'drew'",
+    (
+        SMOKE,
+        "--config.kind=drew",
+    ): "config.kind: expected 'draw' or 'classifier' or 'convnet' or 'ram', got 'drew'",
     (SMOKE, "--config.data.name="): "config.data.name is empty",
     (SMOKE, "--config.model.enc_size=1000000000"): "config.model.enc_size: expected <= 1048576",
     (SMOKE, "--config.model.read_size=500"): "config.model.read_size: expected at most 28, the im",
