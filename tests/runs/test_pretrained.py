@@ -5,20 +5,45 @@ import numpy as np
 import pytest
 
 from benchmarks.agreement import agreement, loss_and_gradient
+from draw_jax.data import splits
 from draw_jax.drawing import sampling
 from draw_jax.runs import checkpoint, export
 
 NAMES = export.names()
 
 
-def test_mnist_is_shipped():
-    assert "mnist" in NAMES
+KINDS = {name: checkpoint.load(name)[0].kind for name in NAMES}
+
+
+def of_kind(kind):
+    return [name for name in NAMES if KINDS[name] == kind]
+
+
+def test_a_model_that_draws_and_one_that_classifies_are_shipped():
+    assert "mnist" in of_kind("draw") and "cluttered_mnist" in of_kind("classifier")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shipped_weights_draw_and_name_no_folder_of_their_makers_machine(name):
-    config, model, variables = checkpoint.load(name)
+def test_shipped_weights_name_no_folder_of_their_makers_machine(name):
+    config, _, _ = checkpoint.load(name)
     assert config.data.data_dir == config.data.manual_dir == ""
+
+
+@pytest.mark.parametrize("name", of_kind("classifier"))
+def test_shipped_weights_classify_digits_that_they_were_not_trained_on(name):
+    """Scikit-learn's, as no MNIST may be here: scans of 8x8 pixels, enlarged, are harder."""
+    config, model, variables = checkpoint.load(name)
+    with config.unlocked():
+        config.data.source = "digits"
+    images, labels = splits.load(config.data, "test").batch(np.arange(100))
+    logits = np.asarray(jax.jit(model.apply)(variables, images / np.float32(255)))
+    assert (logits[-1].argmax(-1) != labels).mean() < 0.35
+    assert (logits[0].argmax(-1) != labels).mean() > 0.5  # one wide glimpse does not do
+
+
+@pytest.mark.parametrize("name", of_kind("draw"))
+def test_shipped_weights_draw(name):
+    _, model, variables = checkpoint.load(name)
     trace = sampling.generate(model, variables, jax.random.key(0), 4)
     means = sampling.mean_images(model, trace.canvases[-1])
     # Ink and paper, not the grey of weights that were never trained.
