@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from draw_jax.drawing.figures import curves
@@ -11,6 +12,7 @@ from draw_jax.runs import checkpoint
 from draw_jax.runs.metrics import MetricsFile
 from draw_jax.system import cli
 
+_MOST = 40  # points of the training curve
 _WORKDIR = flags.DEFINE_string("workdir", "", "A run directory that train.py made")
 _OUT = flags.DEFINE_string("out", "curve.png", "The picture")
 _LEVELS = flags.DEFINE_list("levels", [], "Published results to draw as lines: name=value")
@@ -26,6 +28,10 @@ def main() -> int:
     series = {}
     for split in ("train", "validation"):
         points = [(r["step"], factor * r[metric]) for r in rows if r["split"] == split]
+        if split == "train" and len(points) > _MOST:  # of single batches, and so noisy
+            groups = np.array_split(points, _MOST)
+            points = [group.mean(axis=0) for group in groups]
+            split = f"train, means of {len(groups[0])} batches"
         if points:
             steps, values = zip(*points, strict=True)
             series[split] = steps, values

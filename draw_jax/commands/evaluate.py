@@ -73,34 +73,41 @@ def main() -> int:
         "seed": seed,
         "importance_samples": _SAMPLES.value,
     }
+    if task.classes:
+        result |= _interval(result)
+    if _JSON.value:  # before anything is printed, for what reads that may be gone
+        text = json.dumps(result)
+        files.write_whole(Path(_JSON.value), lambda file: file.write(f"{text}\n".encode()))
     print(f"{config.data.name} ({config.data.binarization}), {_SPLIT.value}, per image:")
     for name in (*task.columns, "importance_weighted_nll"):
         if name in result:
             print(f"  {name:24}{result[name]:10.3f} +- {result[f'{name}_se']:.3f}")
     if task.classes:
-        result |= _errors(result)
-    text = json.dumps(result)
-    print(text)
-    if _JSON.value:
-        files.write_whole(Path(_JSON.value), lambda file: file.write(f"{text}\n".encode()))
+        print(_errors(result))
+    print(json.dumps(result))
     return 0
 
 
-def _errors(result: dict[str, Any]) -> dict[str, Any]:
-    """Prints what a classifier got wrong, and returns the count and the rate's interval."""
+def _interval(result: dict[str, Any]) -> dict[str, Any]:
+    """Returns how many images a classifier got wrong, and the error rate's 95 % interval."""
     from draw_jax.evaluation import classification
 
-    images = result["images"]
-    errors = round(result["error"] * images)
-    low, high = classification.interval(errors, images)
-    print(
-        f"  {errors:,} of {images:,} images wrong: {100 * errors / images:.2f} %; "
-        f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"
+    errors = round(result["error"] * result["images"])
+    low, high = classification.interval(errors, result["images"])
+    return {"errors": errors, "error_low": low, "error_high": high}
+
+
+def _errors(result: dict[str, Any]) -> str:
+    """Returns in words what a classifier got wrong."""
+    errors, images = result["errors"], result["images"]
+    text = (
+        f"  {errors:,} of {images:,} images wrong: {100 * errors / images:.2f} %; 95 % interval "
+        f"{100 * result['error_low']:.2f} to {100 * result['error_high']:.2f} %"
     )
     if len(result["error_per_step"]) > 1:
         rates = "  ".join(f"{100 * rate:.2f}" for rate in result["error_per_step"])
-        print(f"  after each glimpse, %: {rates}")
-    return {"errors": errors, "error_low": low, "error_high": high}
+        text += f"\n  after each glimpse, %: {rates}"
+    return text
 
 
 def command(argv: Sequence[str]) -> int:

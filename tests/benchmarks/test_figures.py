@@ -20,7 +20,7 @@ def ran(tmp_path_factory):
     write_rows(
         folder / "draw",
         [
-            {"step": 1, "split": "train", "elbo_loss": 90.0},
+            *({"step": k, "split": "train", "elbo_loss": 90.0} for k in range(1, 122)),
             validation | {"elbo_loss": 88.611, "elbo_loss_se": 0.251},
         ],
     )
