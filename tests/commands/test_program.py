@@ -63,7 +63,8 @@ def test_weights_are_listed_and_their_cards_printed(runs):
     assert (runs["models"].returncode, runs["models"].stderr) == (0, "")
     assert runs["models"].stdout.startswith("cluttered_mnist ")
     assert runs["models mnist"].stdout.startswith("# mnist")
-    assert_one_error(runs["models nosuch"], 2, "no weights 'nosuch'; draw_jax comes with mnist")
+    told = "no weights 'nosuch'; draw_jax comes with cluttered_mnist, mnist"
+    assert_one_error(runs["models nosuch"], 2, told)
     assert_one_error(runs["models mnist x"], 2, "unexpected argument 'x'")
 
 
