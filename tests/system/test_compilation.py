@@ -1,11 +1,11 @@
 """A second start takes what the first has compiled, whatever has happened to it meanwhile."""
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 
+from draw_jax.runs.metrics import MetricsFile
 from draw_jax.system import compilation
 from tests.helpers import FAST_COMPILING, NO_ATTENTION, SMALL, program
 
@@ -30,9 +30,7 @@ def train(tmp_path, name, **environment):
         *(f"--config.{field}={value}" for field, value in fields.items()),
         **environment,
     )
-    rows = [
-        json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
-    ]
+    rows = MetricsFile(tmp_path / name / "metrics.jsonl").rows()
     for row in rows:
         row.pop("images_per_second", None)
     return done, rows
@@ -80,6 +78,7 @@ def run(code, **environment):
 def test_only_what_jax_could_not_write_is_dropped(tmp_path):
     code = """
 import jax, pathlib, warnings
+from draw_jax.runs.metrics import MetricsFile
 from draw_jax.system import compilation
 compilation.keep()
 folder = pathlib.Path(jax.config.jax_compilation_cache_dir)
