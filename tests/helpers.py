@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -167,6 +168,13 @@ def assert_one_error(process, code, *told):
 
 def _whole(name):
     return str(ROOT / name) if name.endswith(".py") else name
+
+
+def free_port():
+    """Returns a port of this machine that nothing listens at."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
 
 
 def large_file(folder):

@@ -5,14 +5,17 @@ again continues the run. Exit codes: 0 finished, 1 error, 2 bad flags or configu
 a signal with everything saved, 4 diverged.
 """
 
-from collections.abc import Sequence
+import json
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from draw_jax import configs
-from draw_jax.system import cli
+from draw_jax import __version__, configs
+from draw_jax.system import cli, processes
 
 FLAGS = flags.FlagValues()
 _CONFIG = config_flags.DEFINE_config_file(
@@ -30,6 +33,17 @@ _INIT_FROM = flags.DEFINE_string(
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several processes of one job", flag_values=FLAGS
 )
+_PROCESS_TIMEOUT = flags.DEFINE_float(
+    "process_timeout",
+    60.0,
+    "With --distributed: seconds to wait for the other processes at the start, and for one of them "
+    "that falls silent",
+    lower_bound=1.0,
+    flag_values=FLAGS,
+)
+_MAY_DIFFER = ("config.data.data_dir", "config.data.manual_dir")  # between the processes of a job
+
+_left_early = False  # whether this process has left the others before the job's end
 
 
 def main() -> int:
@@ -42,15 +56,51 @@ def main() -> int:
     run = Path(_WORKDIR.value or Path("runs") / cli.config_name(FLAGS))
     print(f"draw_jax: {cli.config_name(FLAGS)} -> {run}; starting JAX", flush=True)
 
-    from draw_jax.system import compilation, devices
+    from draw_jax.system import compilation
     from draw_jax.training import loop
 
     compilation.keep()
-    if _DISTRIBUTED.value:
-        devices.join_processes()
-    return loop.train(config, run)
+    if not _DISTRIBUTED.value:
+        return loop.train(config, run)
+    try:
+        with processes.join(_facts(config, run), _PROCESS_TIMEOUT.value) as team:
+            return loop.train(config, run, team)
+    except BaseException:
+        global _left_early
+        _left_early = True
+        raise
+
+
+def _facts(config: ConfigDict, run: Path) -> dict[str, Any]:
+    """Returns what must be the same in all processes of a job, by names that a user knows."""
+    import jax
+
+    fields = dict(_fields(json.loads(config.to_json()), "config"))
+    return (
+        {"--workdir": str(run.resolve())}
+        | {name: value for name, value in fields.items() if name not in _MAY_DIFFER}
+        | {"the version of draw_jax": __version__, "the version of jax": jax.__version__}
+    )
+
+
+def _fields(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yields the fields of a configuration, ("config.train.batch_size", 64) and so on."""
+    if isinstance(value, dict):
+        for key in value:
+            yield from _fields(value[key], f"{name}.{key}")
+    else:
+        yield name, value
 
 
 def command(argv: Sequence[str]) -> int:
     """Does what a command line says and returns the exit code; argv begins with the program."""
-    return cli.run(main, argv, flag_values=FLAGS)
+    try:
+        code = cli.run(main, argv, flag_values=FLAGS)
+    except Exception:
+        if not _left_early:
+            raise
+        traceback.print_exc()
+        code = 1
+    if _left_early:
+        processes.leave(code)
+    return code

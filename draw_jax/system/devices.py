@@ -1,6 +1,5 @@
 """All devices of all processes as one: where arrays lie, who brings which rows, how much fits."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,8 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
 class Placement(NamedTuple):
@@ -62,36 +59,6 @@ def batches(count: int, batch_size: int, multiple: int = 1) -> Iterator[tuple[np
     for start in range(0, count, size):
         indices = np.minimum(np.arange(start, start + size), count - 1)
         yield indices, min(size, count - start)
-
-
-def join_processes() -> None:
-    """Makes this process one of several, as a cluster that JAX knows or three variables tell.
-
-    Raises:
-        ValueError: if neither does, or a variable is no number.
-    """
-    _, count, process = (os.environ.get(name) for name in _VARIABLES)
-    numbers = {name: os.environ[name] for name in _VARIABLES[1:] if os.environ.get(name)}
-    for name, value in numbers.items():
-        if not value.isdecimal():
-            raise ValueError(f"--distributed: expected a whole number in ${name}, got {value!r}")
-    if count and process and int(process) >= int(count):
-        raise ValueError(f"--distributed: $JAX_PROCESS_ID is {process}, of {count} processes")
-    try:
-        # Outside a cluster that JAX knows, it reads the address from its variable alone.
-        jax.distributed.initialize(
-            num_processes=int(count) if count else None,
-            process_id=int(process) if process else None,
-        )
-    except (ValueError, TypeError) as error:  # no cluster that JAX knows, no variables
-        missing = [name for name in _VARIABLES if not os.environ.get(name)]
-        if not missing:
-            raise
-        raise ValueError(
-            f"--distributed: this is no cluster that JAX knows, and ${', $'.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not set: "
-            "the address HOST:PORT of process 0, the number of processes, and this one's, from 0"
-        ) from error
 
 
 def memory_bytes() -> int | None:

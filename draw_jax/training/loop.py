@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from draw_jax.drawing import report
 from draw_jax.runs import directory
+from draw_jax.system import processes
 from draw_jax.training import config as settings
 from draw_jax.training import signals
 from draw_jax.training.job import Clock, DivergedError, FiniteCheck, Job
@@ -17,34 +18,42 @@ from draw_jax.training.job import Clock, DivergedError, FiniteCheck, Job
 FINISHED, ERROR, BAD_CONFIG, STOPPED, DIVERGED = range(5)
 
 
-def train(config: ConfigDict, workdir: str | Path) -> int:
+def train(config: ConfigDict, workdir: str | Path, team: processes.Team | None = None) -> int:
     """Trains until `config.train.num_steps`, continuing what the run directory holds.
 
     Args:
         config: a whole configuration; `configs/mnist.py` comments every field.
         workdir: the run directory, made if missing.
+        team: of which this process is one, from `processes.join`; None for one process alone.
 
     Returns:
         FINISHED (0), STOPPED (3: by a signal, everything saved) or DIVERGED (4: a loss or gradient
         that is not finite, told on standard error).
 
     Raises:
-        ValueError: if the configuration cannot be trained.
+        ValueError: if the configuration cannot be trained, or there are several processes, no team.
         RunConflictError: if the run directory holds a run of different settings, or is in use.
         CheckpointError, DataNotFound: as they say.
     """
+    if team is None and jax.process_count() > 1:
+        raise ValueError("expected the team of several processes, as processes.join gives it")
     task = settings.check(config)
     run = Path(workdir)
     main = jax.process_index() == 0
-    with signals.stop_signals() as stop, directory.claim(run) if main else contextlib.nullcontext():
+    claim = directory.claim(run) if main else contextlib.nullcontext()
+    with signals.stop_signals(team) as stop, claim:
         job = Job(config, task, run)
         try:
             step, finished = _loop(job, stop)
         except DivergedError as error:
             _tell_divergence(error, run)
-            return DIVERGED
-        finally:
             job.close()
+            return DIVERGED
+        except BaseException:
+            if team is None:  # several would wait for each other, and one is at its end
+                job.close()
+            raise
+        job.close()
         if job.log.written:
             job.report()
     if not finished:
@@ -71,7 +80,7 @@ def _loop(job: Job, stop: signals.Stop) -> tuple[int, bool]:
         step += 1
         checked.watch(step, metrics)
 
-        stopping = stop.requested(step, every.log_every)
+        stopping = stop.requested()
         logging = step == 1 or step % every.log_every == 0
         validating = job.due(step, every.eval_every)
         saving = job.due(step, every.checkpoint_every)

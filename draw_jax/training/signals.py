@@ -6,37 +6,35 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-import numpy as np
-from jax.experimental import multihost_utils
-
 from draw_jax.evaluation import passes
+from draw_jax.system import processes
 
 
 class Stop:
     """Whether a signal has asked this process, or another of the same job, to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, team: processes.Team | None = None) -> None:
         self.signalled = False
+        self._team = team
 
-    def requested(self, step: int, log_every: int) -> bool:
-        """Returns the processes' common answer; several of them agree at every log_every."""
-        if jax.process_count() == 1:
-            return self.signalled
-        if step % log_every:
-            return False
-        return bool(multihost_utils.process_allgather(np.array(self.signalled)).any())
+    def requested(self) -> bool:
+        """Returns the answer that all processes give here; each must ask at the same points."""
+        return self.signalled if self._team is None else self._team.agree(self.signalled)
 
     def interrupt_evaluation(self) -> None:
-        """Raises Interrupted in the middle of a pass; one process alone can do so."""
-        if self.signalled and jax.process_count() == 1:
+        """Raises Interrupted in the middle of a pass, in all processes after the same batch."""
+        if self.requested():
             raise passes.Interrupted
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[Stop]:
-    """Turns SIGINT and SIGTERM into a request to stop; a second one quits at once."""
-    stop = Stop()
+def stop_signals(team: processes.Team | None = None) -> Iterator[Stop]:
+    """Turns SIGINT and SIGTERM into a request to stop; a second one quits at once.
+
+    Args:
+        team: the processes of one job, which all stop at the same step; None for one alone.
+    """
+    stop = Stop(team)
 
     def handle(number: int, frame: Any) -> None:
         if stop.signalled:

@@ -1,43 +1,10 @@
-"""What tells a process that it is one of several, and how batches are cut."""
+"""How batches are cut over devices."""
 
 import jax
 import numpy as np
 import pytest
 
 from draw_jax.system import devices
-
-VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-
-
-@pytest.mark.parametrize(
-    ("values", "told"),
-    [
-        (("", "", ""), r"no cluster .* \$JAX_COORDINATOR_ADDRESS, \$JAX_NUM_PROCESSES, .* are not"),
-        (("h:1", "2", ""), r"and \$JAX_PROCESS_ID is not set"),
-        (("h:1", "2", "abc"), r"expected a whole number in \$JAX_PROCESS_ID, got 'abc'"),
-        (("h:1", "-2", "0"), r"expected a whole number in \$JAX_NUM_PROCESSES, got '-2'"),
-        (("h:1", "2", "2"), r"\$JAX_PROCESS_ID is 2, of 2 processes"),
-    ],
-)
-def test_variables_that_name_no_process_are_told(monkeypatch, values, told):
-    def no_cluster(**numbers):
-        assert None in numbers.values()  # with all of them it would wait for the others
-        raise ValueError("coordinator_address should be defined.")
-
-    monkeypatch.setattr(jax.distributed, "initialize", no_cluster)
-    for name, value in zip(VARIABLES, values, strict=True):
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=f"^--distributed: .*{told}"):
-        devices.join_processes()
-
-
-def test_the_variables_are_handed_on_as_numbers(monkeypatch):
-    calls = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda **numbers: calls.append(numbers))
-    for name, value in zip(VARIABLES, ("h:1", "4", "3"), strict=True):
-        monkeypatch.setenv(name, value)
-    devices.join_processes()
-    assert calls == [{"num_processes": 4, "process_id": 3}]
 
 
 def test_a_batch_size_that_devices_do_not_divide_names_the_nearest(monkeypatch):
