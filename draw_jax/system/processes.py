@@ -22,6 +22,10 @@ from draw_jax.system.rollcall import Peer, Place
 
 LOST, BAD = 1, 2  # exit codes of those that are left
 _GRACE = 1.0  # seconds for the same mistake to be found by each process for itself
+_LAST = (
+    0.5  # seconds that process 0 stays longer: JAX's service ends with it, and aborts the others
+)
+_LONGEST = 300  # characters of what ended another process; its own output has it all
 _OF_JAX = re.compile(r"[A-Z_]{5,}: ")  # how XLA's errors begin, which are ValueErrors, too
 
 
@@ -86,8 +90,9 @@ class Team:
         ours = isinstance(error, UserError | OSError | KeyboardInterrupt) or (
             isinstance(error, ValueError) and not _OF_JAX.match(text)
         )
+        text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
         if not ours:
-            text = f"{type(error).__name__}: {text[:500]}"
+            text = f"{type(error).__name__}: {text}"
             told = self._told.wait(2 * _GRACE)
             if told:  # what XLA met when the other one had gone
                 self._watcher.join()
@@ -101,6 +106,7 @@ class Team:
             self._peers[0].send(failed=text, code=code)
         else:
             self._tell_over(f"{self._name(0)} ended: {text}", code, _GRACE)
+            time.sleep(_GRACE + _LAST)
 
     def _name(self, index: int) -> str:
         host = self._peers[index].host if index in self._peers else ""
@@ -218,6 +224,8 @@ class Team:
         if grace and self._leaving.wait(grace):
             return
         print(f"error: {text}", file=sys.stderr, flush=True)
+        if self._place.process == 0:
+            time.sleep(_LAST)
         leave(code)
 
 

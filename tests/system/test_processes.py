@@ -20,7 +20,7 @@ class Left(BaseException):
 @pytest.fixture
 def teams(monkeypatch):
     """Returns make(total, seconds) -> the processes' teams; `make.left` fills with exit codes."""
-    peers = []
+    peers, made = [], []
 
     def leave(code):
         make.left.append(code)
@@ -34,15 +34,25 @@ def teams(monkeypatch):
             near.append(Peer(other, "node0"))
         peers.extend([*far.values(), *near])
         places = [Place("h", 1, total, k) for k in range(total)]
-        return [
+        crew = [
             Team(places[0], far, seconds),
             *(Team(p, {0: peer}, seconds) for p, peer in zip(places[1:], near, strict=True)),
         ]
+        made.extend(crew)
+        return crew
 
     make.left = []
     monkeypatch.setattr(processes, "leave", leave)
+    monkeypatch.setattr(processes, "_LAST", 0.0)
     monkeypatch.setattr(threading, "excepthook", lambda args: None)
     yield make
+    for team in made:
+        team._ended.set()
+    for peer in peers:
+        peer.send()  # wakes the watchers
+    for team in made:
+        team._watcher.join(10)
+        assert not team._watcher.is_alive()
     for peer in peers:
         peer.connection.close()
 

@@ -1,0 +1,181 @@
+"""Several processes of one job: what each says and how it ends when one of them does.
+
+The table in docs/running.md has what is seen here, with the seconds that it took.
+"""
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers import NO_ATTENTION, ROOT, free_port
+from tests.training.whole_runs import arrays, command, finish, rows, steps, timeless
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+FIELDS = NO_ATTENTION | {"train.num_steps": 6, "train.eval_every": 3, "train.checkpoint_every": 2}
+# What one process, or each, does to itself: a signal before the batch of a step, or in the middle of
+# a validation, which has three batches here: "PROCESS STEP|pass SIGNAL".
+DRIVER = """
+import functools, os, runpy, sys
+from draw_jax.evaluation import passes
+from draw_jax.training import job, signals
+
+process, point, number = sys.argv.pop(1).split()
+at = point if process == os.environ["JAX_PROCESS_ID"] else None
+passes.evaluate = functools.partial(passes.evaluate, batch_size=64)
+batch, interrupt = job.Job.batch, signals.Stop.interrupt_evaluation
+
+def act(here):
+    global at
+    if at == here:
+        at = None
+        os.kill(os.getpid(), int(number))
+
+def batch_and_act(self, step):
+    act(str(step))
+    return batch(self, step)
+
+def interrupt_and_act(self):
+    act("pass")
+    interrupt(self)
+
+job.Job.batch, signals.Stop.interrupt_evaluation = batch_and_act, interrupt_and_act
+sys.path.insert(0, "")
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+def begin(run, acts="none 0 0", flags=((), ())):
+    """Returns the processes of a job of len(flags), begun, each with its own flags."""
+    place = {"JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}"}
+    place["JAX_NUM_PROCESSES"] = str(len(flags))
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", DRIVER, acts, *command(run, FIELDS, "--distributed", *own)[1:]],
+            cwd=ROOT,
+            env=os.environ | place | {"JAX_PROCESS_ID": str(k)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for k, own in enumerate(flags)
+    ]
+
+
+def job(run, acts="none 0 0", flags=((), ())):
+    """Returns (exit code, output, errors) of each process of a job, run to its end."""
+    return [finish(process) for process in begin(run, acts, flags)]
+
+
+def the_error(errors):
+    """Returns the one line of ours among what JAX's C++ has to say."""
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in errors
+    return line
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, compiled_once):
+    """Returns the directory of a job of two processes that nothing interrupted."""
+    run = tmp_path_factory.mktemp("whole")
+    for code, _, errors in job(run):
+        assert code == 0 and "error" not in errors, errors
+    return run
+
+
+def assert_same(run, whole):
+    assert [timeless(row) for row in rows(run)] == [timeless(row) for row in rows(whole)]
+    ours, theirs = arrays(run, 6), arrays(whole, 6)
+    assert set(ours) == set(theirs) and len(ours) > 10
+    assert all((ours[name] == theirs[name]).all() for name in ours)
+
+
+def test_a_signal_to_one_stops_all_in_a_validation_and_nothing_is_lost(whole, tmp_path):
+    (first, told, errors), (second, silent, _) = job(tmp_path, f"1 pass {signal.SIGTERM:d}")
+    assert (first, second) == (3, 3), errors
+    assert "stopped at step 3, all saved" in told and "SIGTERM: saving" in silent
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3]  # no validation yet
+    assert steps(tmp_path)[-1] == 3
+    assert [code for code, *_ in job(tmp_path)] == [0, 0]
+    assert_same(tmp_path, whole)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_process_that_is_killed_is_named_and_nothing_is_lost(whole, tmp_path, which):
+    outcomes = job(tmp_path, f"{which} 4 {signal.SIGKILL:d}")
+    assert outcomes[which][0] == -signal.SIGKILL
+    code, _, errors = outcomes[1 - which]
+    assert code == 1, errors
+    assert re.match(rf"error: process {which} of 2 \(on .*\) was lost", the_error(errors))
+    if which == 1:  # once is enough
+        assert [code for code, *_ in job(tmp_path)] == [0, 0]
+        assert_same(tmp_path, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_process_that_hangs_is_named_and_nothing_is_lost(whole, tmp_path, which):
+    limit = ("--process_timeout=8",)
+    processes = begin(tmp_path, f"{which} 4 {signal.SIGSTOP:d}", (limit, limit))
+    code, _, errors = finish(processes[1 - which])
+    processes[which].kill()
+    finish(processes[which])
+    assert code == 1 and "(not heard of for 8 s)" in errors
+    assert the_error(errors).startswith(f"error: process {which} of 2")
+    assert [code for code, *_ in job(tmp_path)] == [0, 0]
+    assert_same(tmp_path, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("acts", [f"0 4 {signal.SIGINT:d}", f"1 4 {signal.SIGTERM:d}"])
+def test_a_signal_to_one_of_three_stops_all_in_training(tmp_path, acts):
+    flags = (("--config.train.batch_size=48", "--config.train.num_steps=50"),) * 3
+    outcomes = job(tmp_path, acts, flags)
+    assert [code for code, *_ in outcomes] == [3, 3, 3], outcomes
+    stopped = re.search(r"stopped at step (\d+), all saved", outcomes[0][1])
+    assert 5 <= int(stopped[1]) <= 7 and steps(tmp_path)[-1] == int(stopped[1])
+    assert [code for code, *_ in job(tmp_path, flags=flags)] == [0, 0, 0]
+
+
+@pytest.mark.slow
+def test_of_three_processes_two_name_the_one_that_is_killed(tmp_path):
+    flags = (("--config.train.batch_size=48",),) * 3
+    outcomes = job(tmp_path, f"2 4 {signal.SIGKILL:d}", flags)
+    assert [code for code, *_ in outcomes] == [1, 1, -signal.SIGKILL], outcomes
+    for _, _, errors in outcomes[:2]:
+        assert the_error(errors).startswith("error: process 2 of 3"), errors
+
+
+def test_a_refusal_of_one_is_told_by_the_others(tmp_path):
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (first, _, own), (second, _, errors) = job(tmp_path)
+    assert (first, second) == (1, 1), errors
+    assert the_error(own).startswith(f"error: {tmp_path} is in use by another process")
+    told = f"error: process 0 of 2 ended: {tmp_path} is in use by another process"
+    assert the_error(errors).startswith(told)
+
+
+@pytest.mark.slow
+def test_data_that_one_machine_lacks_is_told_by_the_others(tmp_path):
+    pictures = ("--config.data.name=image_folder", "--config.data.data_dir=")
+    flags = ([*pictures[:1], pictures[1] + str(ROOT)], [*pictures[:1], pictures[1] + "/nowhere"])
+    (first, _, errors), (second, _, own) = job(tmp_path, flags=flags)
+    assert (first, second) == (1, 1), errors
+    assert "/nowhere" in own and "process 1 of 2" in the_error(errors)
+
+
+def test_processes_that_mean_different_runs_refuse_together(tmp_path):
+    flags = ((), ("--config.seed=1", f"--workdir={tmp_path}/b"))
+    outcomes = job(tmp_path / "a", flags=flags)
+    assert [code for code, *_ in outcomes] == [1, 1]
+    for _, _, errors in outcomes:
+        assert errors.count("\n") == 1
+        assert f"--workdir is '{tmp_path}/a' in process 0 and '{tmp_path}/b' in" in errors
+        assert "config.seed is 0 in process 0 and 1 in process 1" in errors
+    assert not list(tmp_path.iterdir())
