@@ -2,7 +2,11 @@
 
 import sys
 
-from draw_jax.commands.evaluate import command
+try:
+    from draw_jax.commands.evaluate import command
+except KeyboardInterrupt:  # Ctrl-C, before anything has begun
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)
 
 if __name__ == "__main__":
     sys.exit(command(sys.argv))

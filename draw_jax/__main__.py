@@ -27,7 +27,11 @@ def main() -> int:
     if words[0] not in COMMANDS:
         print(f"error: no command {words[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"draw_jax.commands.{words[0]}")
+    try:
+        module = importlib.import_module(f"draw_jax.commands.{words[0]}")
+    except KeyboardInterrupt:  # Ctrl-C, before anything has begun
+        print("interrupted", file=sys.stderr)
+        return 130
     return module.command([f"draw-jax {words[0]}", *words[1:]])
 
 

@@ -2,8 +2,10 @@
 
 import importlib.util
 import logging
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,6 +20,7 @@ from draw_jax import __version__, configs
 from draw_jax.system.errors import UserError
 
 ERROR, BAD_FLAGS, INTERRUPTED = 1, 2, 130
+_AGAIN = 0.05  # seconds, by which time such a callback has returned
 MAX_SEED = 2**32 - 1  # JAX's keys drop the bits above
 _HELP = {"-h", "--h", "-help", "--help", "--helpshort", "--helpfull"}
 
@@ -38,7 +41,7 @@ def run(
         flag_values: where the flags are defined.
 
     Returns:
-        main's code, 2 for bad flags or configuration, 1 for an expected error.
+        main's code, 2 for bad flags or configuration, 1 for an expected error, 130 for Ctrl-C.
     """
     argv = _with_path(argv)
     *_, file = _find_config(argv)
@@ -64,6 +67,8 @@ def run(
         config = flag_values["config"].value if "config" in flag_values else None
         if config is not None:
             _check_is_config(config)
+    except KeyboardInterrupt:
+        return _interrupted()
     except SystemExit as error:
         ended = ValueError(f"it ends the program (sys.exit({error.code}))")
         return _say(ended, BAD_FLAGS, f"--config={file}: ")
@@ -78,15 +83,14 @@ def run(
     told: tuple[type[Exception], ...] = (UserError, OSError, *expected)
     try:
         return main()
+    except KeyboardInterrupt:
+        return _interrupted()
     except ValueError as error:
         if not _raised_here(error, argv[0]):  # a defect: its traceback is what helps
             raise
         return _say(error, BAD_FLAGS)
     except told as error:
         return _say(error, ERROR)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
 
 
 def check_seed(name: str, seed: int) -> None:
@@ -147,6 +151,11 @@ def with_first_word(argv: Sequence[str], name: str, flag_values: flags.FlagValue
     return list(argv)
 
 
+def _interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return INTERRUPTED
+
+
 def _check_is_config(config: Any) -> None:
     kind = getattr(config, "kind", None)  # raises what kept the file from being read
     if not isinstance(config, ConfigDict):
@@ -197,8 +206,14 @@ def _cause(error: Exception) -> Exception:
 
 
 def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Leaves out what Orbax's other reads and writes find once one of them has failed."""
-    if str(unraisable.exc_value) != "Event loop is closed":
+    """Leaves out what Orbax's other reads and writes find once one of them has failed.
+
+    Ctrl-C that met a callback, as JAX has in garbage collection, is lost there: it comes again.
+    """
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        main = threading.main_thread().ident
+        threading.Timer(_AGAIN, signal.pthread_kill, (main, signal.SIGINT)).start()
+    elif str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 

@@ -264,3 +264,50 @@ def test_files_of_ones_own_take_ours_by_either_name(tmp_path):
         words = ("train", f"--config={name}.py", "--config.model.unroll=9")
         done = program("-c", INSTALLED, *words, cwd=tmp_path)
         assert_one_error(done, 2, "config.model.unroll: expected at most 4")
+
+
+# Interrupts itself where `when` says, as Ctrl-C does at an unlucky moment; else it would take a minute.
+INTERRUPTED = """
+import builtins, gc, runpy, signal, sys, time
+from draw_jax.system import cli
+
+when, sys.argv = sys.argv[1], sys.argv[2:]
+real = builtins.__import__
+
+def importing(name, *rest):
+    if name == when:
+        builtins.__import__ = real
+        signal.raise_signal(signal.SIGINT)
+    return real(name, *rest)
+
+def work():
+    if when == "main":
+        signal.raise_signal(signal.SIGINT)
+    if when == "callback":  # where an exception is not raised but printed
+        gc.callbacks.append(lambda *a: gc.callbacks.clear() or signal.raise_signal(signal.SIGINT))
+        gc.collect()
+    time.sleep(60)
+
+builtins.__import__ = importing
+if when in ("main", "callback"):
+    sys.exit(cli.run(work, ["work"]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "command"),
+    [
+        ("main", []),
+        ("callback", []),
+        ("draw_jax.commands.evaluate", ["evaluate.py"]),
+        ("draw_jax.commands.sample", ["sample.py"]),
+        ("draw_jax.commands.train", ["train.py"]),
+        ("jax", ["evaluate.py", "--pretrained=mnist", "--split=test", "--data_dir=/nowhere"]),
+        ("draw_jax.configs", ["train.py", "--config={folder}/sixty.py"]),
+    ],
+)
+def test_ctrl_c_is_one_line_and_exit_code_130(when, command, folder):
+    words = [word.format(folder=folder) for word in command]
+    process = program("-c", INTERRUPTED, when, *words, timeout=50)
+    assert (process.returncode, process.stderr) == (130, "interrupted\n"), process.stderr
