@@ -72,13 +72,23 @@ class Peer:
         return messages
 
     def receive_one(self, seconds: float) -> dict[str, Any]:
-        """Returns the first message; raises as `receive` does, and TimeoutError."""
-        end = time.monotonic() + seconds
-        messages: list[dict[str, Any]] = []
-        while not messages:
+        """Returns the next message and takes no byte of those after it.
+
+        Raises:
+            OSError: as `receive` does, and if it takes longer than so many seconds.
+            ValueError: as `receive` does.
+        """
+        end, line = time.monotonic() + seconds, b""
+        while not line.endswith(b"\n"):
             self.connection.settimeout(max(end - time.monotonic(), 0.001))
-            messages = self.receive()
-        return messages[0]
+            byte = self.connection.recv(1)
+            if not byte or len(line) > _LONGEST:
+                raise ConnectionResetError("its connection closed")
+            line += byte
+        message = json.loads(line)
+        if not isinstance(message, dict):
+            raise ValueError("no message of ours")  # noqa: TRY004
+        return message
 
 
 def place() -> Place:
@@ -167,8 +177,8 @@ def _answer(place: Place, hello: dict[str, Any], seconds: float) -> Peer:
         peer = Peer(connection)
         peer.send(**hello)
         try:
-            # Its time may have begun when this one's was over.
-            answer = peer.receive_one(left + seconds + _PATIENCE)
+            peer.receive_one(max(end - time.monotonic(), _PATIENCE))  # it is process 0 indeed,
+            answer = peer.receive_one(seconds + _PATIENCE)  # whose time may have begun just now
             refusal, peer.host = answer["refusal"], str(answer["host"])
         except (OSError, ValueError, KeyError) as error:
             connection.close()  # of another job's end, say; or JAX's own service
@@ -217,6 +227,7 @@ def _gather(
             except (OSError, ValueError, KeyError, TypeError):
                 connection.close()  # a stranger
                 continue
+            peer.send(welcome=True)
             twice = index in peers or index == 0
             peers[len(peers) + place.total if twice else index] = peer  # is told, too
             if count != place.total:

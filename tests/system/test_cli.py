@@ -18,6 +18,7 @@ FLAGS = {
     (SMOKE, "--config.train.num_step=3"): '"num_steps" instead of "num_step"',
     (SMOKE, "--config.train.num_steps=1e4"): "--config.train.num_steps=1e4",
     (SMOKE, "runs/mine"): "'runs/mine'",
+    (SMOKE, "--process_timeout=0"): "--process_timeout=0",
     ("--config=nosuchname",): "--config=nosuchname: no such file; the configurations of draw_jax ",
     ("--config=configs/nothing.py",): "--config=configs/nothing.py: no such file",
     ("--config", "configs/nothing.py"): "--config=configs/nothing.py: no such file",

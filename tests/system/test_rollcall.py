@@ -146,6 +146,16 @@ def test_an_address_in_use_is_told():
             rollcall.call(Place("localhost", port, 2, 0), FACTS, 5.0)
 
 
+def test_another_program_at_the_address_of_process_0_is_told(monkeypatch):
+    monkeypatch.setattr(rollcall, "_PATIENCE", 0.5)
+    with socket.create_server(("", 0)) as other:  # which takes connections and says nothing
+        port = other.getsockname()[1]
+        began = time.monotonic()
+        with pytest.raises(UserError, match=r"process 0 of 2 did not arrive .* does not answer \("):
+            rollcall.call(Place("localhost", port, 2, 1), FACTS, 1.0)
+        assert time.monotonic() - began < 30
+
+
 @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", b"{}\n", b"[1]\n", b"\xff\n", b""])
 def test_strangers_at_the_door_are_ignored(said):
     port, results = free_port(), {}

@@ -9,11 +9,23 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from draw_jax.runs import checkpoint
+from draw_jax.training import loop
 from tests.helpers import NO_ATTENTION, ROOT, free_port
-from tests.training.whole_runs import arrays, command, finish, rows, steps, timeless
+from tests.training.whole_runs import (
+    arrays,
+    assert_close_rows,
+    command,
+    finish,
+    rows,
+    small,
+    steps,
+    timeless,
+)
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -83,8 +95,10 @@ def the_error(errors):
 def whole(tmp_path_factory, compiled_once):
     """Returns the directory of a job of two processes that nothing interrupted."""
     run = tmp_path_factory.mktemp("whole")
-    for code, _, errors in job(run):
-        assert code == 0 and "error" not in errors, errors
+    (first, told, errors), (second, silent, _) = job(run)
+    assert (first, second) == (0, 0), errors
+    assert "2 x cpu" in told and "finished at step 6" in told
+    assert "step" not in silent  # one of them writes and prints
     return run
 
 
@@ -95,26 +109,33 @@ def assert_same(run, whole):
     assert all((ours[name] == theirs[name]).all() for name in ours)
 
 
-def test_a_signal_to_one_stops_all_in_a_validation_and_nothing_is_lost(whole, tmp_path):
+def test_two_processes_train_as_one(whole, tmp_path):
+    assert loop.train(small(**FIELDS), tmp_path) == loop.FINISHED
+    assert_close_rows(rows(whole), rows(tmp_path))
+    assert steps(whole)[-1] == 6 and checkpoint.load(whole)[2]["params"]
+
+
+def test_after_a_kill_and_a_signal_in_a_validation_nothing_is_lost(whole, tmp_path):
+    (first, *_), (second, _, errors) = job(tmp_path, f"0 4 {signal.SIGKILL:d}")
+    assert (first, second) == (-signal.SIGKILL, 1), errors
+    assert re.match(r"error: process 0 of 2 \(on .*\) was lost", the_error(errors))
+
     (first, told, errors), (second, silent, _) = job(tmp_path, f"1 pass {signal.SIGTERM:d}")
     assert (first, second) == (3, 3), errors
-    assert "stopped at step 3, all saved" in told and "SIGTERM: saving" in silent
-    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3]  # no validation yet
-    assert steps(tmp_path)[-1] == 3
+    assert "stopped at step 6, all saved" in told and "SIGTERM: saving" in silent
+    assert rows(tmp_path)[-1]["split"] == "train" and steps(tmp_path)[-1] == 6
+
     assert [code for code, *_ in job(tmp_path)] == [0, 0]
     assert_same(tmp_path, whole)
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_process_that_is_killed_is_named_and_nothing_is_lost(whole, tmp_path, which):
-    outcomes = job(tmp_path, f"{which} 4 {signal.SIGKILL:d}")
-    assert outcomes[which][0] == -signal.SIGKILL
-    code, _, errors = outcomes[1 - which]
-    assert code == 1, errors
-    assert re.match(rf"error: process {which} of 2 \(on .*\) was lost", the_error(errors))
-    if which == 1:  # once is enough
-        assert [code for code, *_ in job(tmp_path)] == [0, 0]
-        assert_same(tmp_path, whole)
+@pytest.mark.slow
+def test_process_1_that_is_killed_is_named_and_nothing_is_lost(whole, tmp_path):
+    (code, _, errors), (killed, *_) = job(tmp_path, f"1 4 {signal.SIGKILL:d}")
+    assert (code, killed) == (1, -signal.SIGKILL), errors
+    assert re.match(r"error: process 1 of 2 \(on .*\) was lost", the_error(errors))
+    assert [code for code, *_ in job(tmp_path)] == [0, 0]
+    assert_same(tmp_path, whole)
 
 
 @pytest.mark.slow
@@ -179,3 +200,23 @@ def test_processes_that_mean_different_runs_refuse_together(tmp_path):
         assert f"--workdir is '{tmp_path}/a' in process 0 and '{tmp_path}/b' in" in errors
         assert "config.seed is 0 in process 0 and 1 in process 1" in errors
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_example_of_the_documentation_works_as_printed(tmp_path):
+    text = (ROOT / "docs" / "running.md").read_text()
+    (example,) = re.findall(r"On one machine, to try it:\n\n```sh\n(.*?)```", text, re.DOTALL)
+    port = re.search(r"localhost:(\d+)", example)[1]
+    done = subprocess.run(
+        ["bash", "-e"],
+        input=example.replace(port, str(free_port())),  # the printed one may be in use
+        cwd=tmp_path,
+        env=os.environ
+        | {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0 and "error" not in done.stderr, done.stderr
+    assert "finished at step" in done.stdout and (tmp_path / "runs/smoke/config.json").exists()
