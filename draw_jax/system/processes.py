@@ -39,7 +39,6 @@ class Team:
     """
 
     def __init__(self, place: Place, peers: dict[int, Peer], seconds: float):
-        self.failed = False  # whether this process leaves the job early
         self._place, self._peers, self._seconds = place, peers, seconds
         self._interval = min(seconds / 4, 5.0)
         self._state = threading.Condition()
@@ -84,7 +83,6 @@ class Team:
 
     def fail(self, error: BaseException) -> None:
         """Tells the others why this process ends; where it ends because of another, says that."""
-        self.failed = True
         told = self._told.wait(_GRACE / 2)  # a loss that is known by now ends this process there
         text = " ".join(str(error).split()) or type(error).__name__
         ours = isinstance(error, UserError | OSError | KeyboardInterrupt) or (
@@ -256,14 +254,18 @@ def join(facts: Mapping[str, Any], seconds: float) -> Iterator[Team]:
     try:
         _put_off_aborts()
         whole = max(int(seconds), 1)
-        jax.distributed.initialize(
-            place.address,
-            place.total,
-            place.process,
-            initialization_timeout=whole,
-            heartbeat_timeout_seconds=2 * whole + 10,  # ours come first, and tell more
-            shutdown_timeout_seconds=whole,
-        )
+        try:
+            jax.distributed.initialize(
+                place.address,
+                place.total,
+                place.process,
+                initialization_timeout=whole,
+                heartbeat_timeout_seconds=2 * whole + 10,  # ours come first, and tell more
+                shutdown_timeout_seconds=whole,
+            )
+        except (RuntimeError, ValueError) as error:
+            text = str(error).splitlines()[0]
+            raise UserError(f"JAX does not start at {place.address}: {text}") from error
         yield team
     except BaseException as error:
         team.fail(error)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from draw_jax.runs import checkpoint
@@ -199,6 +200,13 @@ def test_processes_that_mean_different_runs_refuse_together(tmp_path):
         assert errors.count("\n") == 1
         assert f"--workdir is '{tmp_path}/a' in process 0 and '{tmp_path}/b' in" in errors
         assert "config.seed is 0 in process 0 and 1 in process 1" in errors
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_processes_without_their_team_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="expected the team of several processes"):
+        loop.train(small(**FIELDS), tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
 
