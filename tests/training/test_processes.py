@@ -116,6 +116,7 @@ def test_two_processes_train_as_one(whole, tmp_path):
     assert steps(whole)[-1] == 6 and checkpoint.load(whole)[2]["params"]
 
 
+@pytest.mark.slow
 def test_after_a_kill_and_a_signal_in_a_validation_nothing_is_lost(whole, tmp_path):
     (first, *_), (second, _, errors) = job(tmp_path, f"0 4 {signal.SIGKILL:d}")
     assert (first, second) == (-signal.SIGKILL, 1), errors
