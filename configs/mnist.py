@@ -51,5 +51,8 @@ def get_config() -> ConfigDict:
     config.train.eval_every = 500  # updates between validation, samples and a ranked checkpoint
     config.train.checkpoint_every = 100  # updates between checkpoints
     config.train.keep_checkpoints = 2  # newest ones kept, besides the best on validation
+    config.train.on_divergence = "stop"  # or rollback: to the last good checkpoint; or continue
+    config.train.max_rollbacks = 3  # then it stops
+    config.train.rollback_rate = 0.5  # learning rate after a rollback, as a fraction of that before
     config.train.init_from = ""  # run or shipped weights to start from; --init_from sets it
     return config

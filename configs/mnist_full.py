@@ -50,5 +50,8 @@ def get_config() -> ConfigDict:
     config.train.eval_every = 1_000
     config.train.checkpoint_every = 250
     config.train.keep_checkpoints = 2
+    config.train.on_divergence = "stop"
+    config.train.max_rollbacks = 3
+    config.train.rollback_rate = 0.5
     config.train.init_from = ""
     return config

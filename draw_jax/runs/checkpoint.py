@@ -6,7 +6,6 @@ the best on validation is told by the lines of metrics.jsonl.
 """
 
 import contextlib
-import json
 import os
 import shutil
 import time
@@ -44,7 +43,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int, losses: Mapping[int, float] | None = None):
-        _check_losses(directory)
+        stored.check_losses(directory)
         self._losses = dict(losses or {})
         self._directory, self._damaged = directory, directory.parent / "damaged"
         self._manager = ocp.CheckpointManager(
@@ -83,7 +82,9 @@ class Checkpoints:
                 force=True,
             )
 
-    def restore_newest(self, templates: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
+    def restore_newest(
+        self, templates: dict[str, Any], optional: Mapping[str, Any] | None = None
+    ) -> tuple[int, dict[str, Any]] | None:
         """Returns (step, trees) of the newest undamaged checkpoint, None if there is none at all.
 
         A damaged one is reported, moved aside to `damaged/` in the run directory, and the one
@@ -91,22 +92,47 @@ class Checkpoints:
 
         Args:
             templates: trees by item name that give the structure, shapes and dtypes.
+            optional: such of items that a checkpoint may lack; the result lacks them, too.
 
         Raises:
             CheckpointError: if every checkpoint is damaged, holds arrays of another model, or cannot
                 be read.
         """
-        step = self._agreed(list(templates))
+        items, more = list(templates), list(optional or {})
+        step = self._agreed(items, more)
         if step is None:
             return None
         self._manager.reload()
-        leaves = stored.read(self._directory, step, list(templates))
+        leaves = stored.read(self._directory, step, items, more)
         return step, {
             name: unflatten(leaves[name], template, f"checkpoint {step}, {name}")
-            for name, template in templates.items()
+            for name, template in (templates | dict(optional or {})).items()
+            if name in leaves
         }
 
-    def _agreed(self, items: list[str]) -> int | None:
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps, the newest first, and forgets their losses.
+
+        Raises:
+            CheckpointError: if they cannot be removed, or the one that is being written fails.
+        """
+        for later in [s for s in reversed(self.steps()) if s > step]:
+            with self._writing():
+                self._manager.delete(later)
+        for later in [s for s in self._losses if s > step]:
+            del self._losses[later]
+
+    def steps(self) -> list[int]:
+        """Returns the steps of all complete checkpoints, ascending, once the last one is written.
+
+        Raises:
+            CheckpointError: if it cannot be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+        return sorted(self._manager.all_steps())
+
+    def _agreed(self, items: list[str], optional: list[str]) -> int | None:
         """Returns the newest undamaged step that process 0 finds, None for no checkpoint."""
         if jax.process_index():
             step = int(multihost_utils.broadcast_one_to_all(np.array(_NONE)))
@@ -115,13 +141,13 @@ class Checkpoints:
             return None if step == _NONE else step
         found = _REFUSED
         try:
-            newest = self._newest(items)
+            newest = self._newest(items, optional)
             found = _NONE if newest is None else newest
             return newest
         finally:
             multihost_utils.broadcast_one_to_all(np.array(found))
 
-    def _newest(self, items: list[str]) -> int | None:
+    def _newest(self, items: list[str], optional: list[str]) -> int | None:
         """Returns the newest undamaged step, those after it moved aside; None for no checkpoint.
 
         Nothing is moved unless one before it is sound.
@@ -130,7 +156,7 @@ class Checkpoints:
         damaged: dict[int, CheckpointError] = {}
         for step in reversed(found):
             try:
-                stored.read(self._directory, step, items)
+                stored.read(self._directory, step, items, optional)
             except stored.DamagedError as error:
                 damaged[step] = error
                 continue
@@ -285,17 +311,3 @@ def _refuse_step(these_hold: str, step: int | None) -> None:
 def _read_weights(checkpoints: Path, step: int) -> Leaves:
     item = "average" if "average" in stored.digests(checkpoints, step) else "params"
     return stored.read(checkpoints, step, [item])[item]
-
-
-def _check_losses(directory: Path) -> None:
-    """Raises CheckpointError naming a damaged loss beside a checkpoint of an earlier version.
-
-    We read none of them, but Orbax reads all and stops at one that is no JSON.
-    """
-    for path in sorted(directory.glob("*/metrics/metrics")):
-        try:
-            json.loads(path.read_bytes())
-        except ValueError as error:
-            raise CheckpointError(
-                f"{path} is damaged ({error}); delete {path.parent}: metrics.jsonl tells the same"
-            ) from error

@@ -128,6 +128,8 @@ class Progress:
         shown = {
             self._labels[n]: f"{row[n]:.{_PLACES.get(n, 1)}f}" for n in self._labels if n in row
         }
+        if not shown:
+            return
         if self._bar is not None and row["split"] == "train":
             self._bar.set_postfix(shown)
         elif not self._silent:

@@ -4,6 +4,7 @@ Reading changes nothing and waits for no other process.
 """
 
 import errno
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,19 +47,23 @@ def digests(directory: Path, step: int) -> dict[str, dict[str, str]]:
     return found
 
 
-def read(directory: Path, step: int, items: Sequence[str]) -> dict[str, Leaves]:
+def read(
+    directory: Path, step: int, items: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, Leaves]:
     """Returns the leaves of some items of a checkpoint, each verified against its digest.
 
     Args:
         directory: of the checkpoints.
         step: of the checkpoint.
         items: names.
+        optional: names of more, which a checkpoint may lack.
 
     Raises:
         DamagedError: if the bytes are not those that were saved.
         CheckpointError: if they cannot be read, which says nothing of them.
     """
     expected, folder = digests(directory, step), _path(directory, step)
+    items = [*items, *(name for name in optional if name in expected)]
     try:
         # A template of NumPy arrays restores on any machine, whatever devices wrote it.
         leaves: dict[str, Leaves] = {
@@ -80,6 +85,20 @@ def read(directory: Path, step: int, items: Sequence[str]) -> dict[str, Leaves]:
                     f"checkpoint {step} is damaged ({name}.{key} is not what was saved)"
                 )
     return leaves
+
+
+def check_losses(directory: Path) -> None:
+    """Raises CheckpointError naming a damaged loss beside a checkpoint of an earlier version.
+
+    We read none of them, but Orbax reads all and stops at one that is no JSON.
+    """
+    for path in sorted(directory.glob("*/metrics/metrics")):
+        try:
+            json.loads(path.read_bytes())
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path} is damaged ({error}); delete {path.parent}: metrics.jsonl tells the same"
+            ) from error
 
 
 def _path(directory: Path, step: int) -> Path:

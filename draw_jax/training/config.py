@@ -15,7 +15,7 @@ from draw_jax.runs.directory import RunConflictError
 from draw_jax.system import cli, devices
 
 # Fields that may differ between a run and its continuation: where data lies, how often to look,
-# how the loop is compiled.
+# how the loop is compiled, what to do when a run diverges.
 _FREE = {
     "model.unroll",
     "data.data_dir",
@@ -24,6 +24,9 @@ _FREE = {
     "train.eval_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
+    "train.on_divergence",
+    "train.max_rollbacks",
+    "train.rollback_rate",
 }
 _WHOLE = {  # field -> least value
     "train.batch_size": 1,
@@ -34,12 +37,14 @@ _WHOLE = {  # field -> least value
     "train.eval_every": 1,
     "train.checkpoint_every": 1,
     "train.keep_checkpoints": 1,
+    "train.max_rollbacks": 0,
 }
 _REAL = (
     "train.learning_rate",
     "train.clip_norm",
     "train.final_learning_rate",
     "train.average_decay",
+    "train.rollback_rate",
 )
 _TEXT = (
     "kind",
@@ -48,7 +53,9 @@ _TEXT = (
     "data.manual_dir",
     "data.binarization",
     "train.init_from",
+    "train.on_divergence",
 )
+_ON_DIVERGENCE = ("stop", "rollback", "continue")
 _LARGEST = 2**20  # of a layer; a model far below it fills any machine
 
 
@@ -74,6 +81,10 @@ def check(config: ConfigDict) -> Task:
         _expect(0 <= train[name] < math.inf, config, f"train.{name}", ">= 0, finite")
     _expect(0 < train.learning_rate < math.inf, config, "train.learning_rate", "> 0, finite")
     _expect(0 <= train.average_decay < 1, config, "train.average_decay", "0 or more and below 1")
+    _expect(0 < train.rollback_rate <= 1, config, "train.rollback_rate", "above 0, at most 1")
+    ways = ", ".join(_ON_DIVERGENCE)
+    known = train.on_divergence in _ON_DIVERGENCE
+    _expect(known, config, "train.on_divergence", f"one of: {ways}")
     shape = _field(config, "model.image_shape")
     whole = isinstance(shape, tuple | list) and all(type(n) is int and n >= 1 for n in shape)
     _expect(whole and len(shape) == 3, config, "model.image_shape", "(height, width, channels)")

@@ -1,7 +1,6 @@
 """What the loop works with: a run's data, model and state, and what it leaves in its directory."""
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from draw_jax.data import splits
@@ -20,12 +20,10 @@ from draw_jax.runs import checkpoint, directory
 from draw_jax.runs.metrics import MetricsFile, RunLog
 from draw_jax.system import devices
 from draw_jax.training import config as settings
-from draw_jax.training.collapse import collapsed
-from draw_jax.training.step import Metrics, TrainState, initial_state, jit_update, make_update
+from draw_jax.training.divergence import DivergedError, Watch
+from draw_jax.training.step import TrainState, initial_state, jit_update, make_update
 
-
-class DivergedError(RuntimeError):
-    """A loss or gradient that is not finite."""
+_ROLLBACKS = {"count": np.int32(0), "rate": np.float32(1.0)}  # before the first of them
 
 
 class Job:
@@ -53,6 +51,8 @@ class Job:
             splits.check_labels(split, task.classes)
         self._main = jax.process_index() == 0  # the one process that writes
         self._keys = build.keys(config.seed)
+        self.rollbacks, self._rate = 0, 1.0  # what they have left of the learning rate
+        self._watch = Watch(task.objective)
         self._placement = devices.placement()
         self._checkpoints = checkpoint.Checkpoints(
             run / "checkpoints",
@@ -63,27 +63,47 @@ class Job:
         unsigned = directory.is_unsigned(run)
         if self._main:
             directory.write_config(run, config)
-        self.log = RunLog(run, self.step, self.train.num_steps, task.columns, silent=not self._main)
+        self.log = self._new_log()
         self.log.say(self._greeting(state))
         if unsigned:
             self.log.say(
                 f"{run} is of an earlier version: its files had no digests to be checked by"
             )
-        self._collapsed = False  # whether that was said
+        self._told: set[str] = set()  # splits whose rows tell a divergence, which was said
         self.state = jax.device_put(state, self._placement.replicated)
         self.update = jit_update(make_update(task, config, self._keys.train), self._placement)
 
     def _initial(self) -> tuple[int, TrainState]:
         """Returns the updates done and the state after them."""
         state = initial_state(self.task.model, self._keys.init, self.train)
-        restored = self._checkpoints.restore_newest(_items(state))
+        restored = self._restore(state)
         if restored:
-            step, items = restored
-            return step, TrainState(items["params"], items.get("average"), items["optimizer"])
+            return restored
         _check_none_are_missing(self.run, self.train)
         if self.train.init_from:
             state = _warm_start(state, self.train.init_from)
         return 0, state
+
+    def _restore(self, template: TrainState) -> tuple[int, TrainState] | None:
+        """Returns the updates done at the newest sound checkpoint, and its state; None for none."""
+        restored = self._checkpoints.restore_newest(
+            _items(template._replace(rate=None), 0), {"rollbacks": _ROLLBACKS}
+        )
+        if restored is None:
+            return None
+        step, items = restored
+        rows = [row for row in self._metrics() if row["step"] <= step]
+        self._watch = Watch(self.task.objective, rows)
+        # Until the next checkpoint is written, the metrics alone tell of a rollback to this one.
+        told = [row for row in rows if row["split"] == "rollback" and row["step"] == step]
+        done = max([items.get("rollbacks", _ROLLBACKS), *told], key=lambda one: int(one["count"]))
+        self.rollbacks, self._rate = int(done["count"]), float(done["rate"])
+        return step, TrainState(
+            items["params"],
+            items.get("average"),
+            items["optimizer"],
+            jnp.float32(self._rate) if self.rollbacks else None,
+        )
 
     def batch(self, step: int) -> splits.Batch:
         """Returns update `step`'s batch on the devices, each process bringing its own rows."""
@@ -98,8 +118,7 @@ class Job:
         if not self.step or not self.due(self.step, self.train.eval_every):
             return False
         return not any(
-            row["step"] == self.step and row["split"] == "validation"
-            for row in MetricsFile(self.run / "metrics.jsonl").rows()
+            row["step"] == self.step and row["split"] == "validation" for row in self._metrics()
         )
 
     def due(self, step: int, interval: int) -> bool:
@@ -141,19 +160,69 @@ class Job:
             )
             if drawn:
                 self.log.picture(*drawn, step)
-        self.log.write({"step": step, "split": "validation"} | row)
-        self._tell_collapse()
+        self.write({"step": step, "split": "validation"} | row)
         return row
 
-    def _tell_collapse(self) -> None:
-        """Says so where the validation error says that the run has collapsed, until it recovers."""
-        if self.task.metric != "error" or not self._main:
-            return
-        rows = MetricsFile(self.run / "metrics.jsonl").rows()
-        collapse = collapsed(rows)
-        if collapse and not self._collapsed:
-            self.log.say(collapse.text(self.run))
-        self._collapsed = collapse is not None
+    def write(self, row: dict[str, Any]) -> None:
+        """Logs a row of metrics.
+
+        Raises:
+            DivergedError: if it tells that the run has diverged; with `on_divergence` "continue"
+                that is only said, once until it recovers.
+        """
+        self.log.write(row)
+        try:
+            self._watch.take(row)
+        except DivergedError as error:
+            if self.train.on_divergence != "continue":
+                raise
+            if row["split"] not in self._told:
+                self.log.say(f"{error}; the run goes on, as config.train.on_divergence says")
+            self._told.add(row["split"])
+        else:
+            self._told.discard(row["split"])
+
+    def roll_back(self, error: DivergedError) -> bool:
+        """Goes back to the last good checkpoint with a smaller learning rate; returns whether.
+
+        Where nothing was saved since the last rollback, it goes further back than then.
+        """
+        good = self.good_steps(error)
+        if (
+            self.train.on_divergence != "rollback"
+            or self.rollbacks >= self.train.max_rollbacks
+            or not good
+        ):
+            return False
+        last = [row["step"] for row in self._metrics() if row["split"] == "rollback"][-1:]
+        if last == self._checkpoints.steps()[-1:] == good[-1:] and len(good) > 1:
+            good.pop()
+        # In float32, as a checkpoint keeps it.
+        count, rate = self.rollbacks + 1, float(np.float32(self._rate * self.train.rollback_rate))
+        self._checkpoints.drop_after(good[-1])
+        restored = self._restore(initial_state(self.task.model, self._keys.init, self.train))
+        assert restored  # it was there a moment ago
+        self.step, state = restored
+        state = state._replace(rate=jnp.float32(rate))
+        self.state = jax.device_put(state, self._placement.replicated)
+        self.rollbacks, self._rate = count, rate
+        self.log.close()
+        self.log = self._new_log()
+        row = {"count": count, "rate": rate, "cause": str(error)}
+        self.log.write({"step": self.step, "split": "rollback"} | row)
+        self.log.say(
+            f"{error}; rolled back to step {self.step}, to go on at {rate:g} times the learning "
+            f"rate (rollback {count} of at most {self.train.max_rollbacks})"
+        )
+        return True
+
+    def good_steps(self, error: DivergedError) -> list[int]:
+        """Returns the steps of the checkpoints that a divergence has not touched, ascending."""
+        last = min(error.good_until, self._watch.good_until)
+        return [step for step in self._checkpoints.steps() if step <= last]
+
+    def _metrics(self) -> list[dict[str, Any]]:
+        return MetricsFile(self.run / "metrics.jsonl").rows()
 
     def _prepare(self, image: jax.Array, key: jax.Array) -> jax.Array:
         return splits.prepare(image, self.config.data.binarization, key)
@@ -163,7 +232,7 @@ class Job:
         score = None
         if row:
             score = row[self.task.metric] * (1 if self.task.lower_is_better else -1)
-        self._checkpoints.save(step, _items(state), score)
+        self._checkpoints.save(step, _items(state, self.rollbacks), score)
 
     def close(self) -> None:
         """Waits until everything is on disk."""
@@ -173,9 +242,11 @@ class Job:
     def report(self) -> None:
         """Writes the run at a glance, report.png."""
         if self._main:
-            report.write(
-                self.run, MetricsFile(self.run / "metrics.jsonl").rows(), self.task.columns
-            )
+            report.write(self.run, self._metrics(), self.task.columns)
+
+    def _new_log(self) -> RunLog:
+        columns, silent = self.task.columns, not self._main
+        return RunLog(self.run, self.step, self.train.num_steps, columns, silent)
 
     def _greeting(self, state: TrainState) -> str:
         size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -186,33 +257,6 @@ class Job:
             f"{self.run}: {self.config.data.name} ({count}), "
             f"{size:,} parameters, {kind}; {begin}, to step {self.train.num_steps}"
         )
-
-
-class FiniteCheck:
-    """Looks at each update's metrics one update later, so that the device never waits for it."""
-
-    def __init__(self) -> None:
-        self._pending: tuple[int, Metrics] | None = None
-
-    def watch(self, step: int, metrics: Metrics) -> None:
-        """Takes the metrics of an update that may still be computing; checks those before."""
-        self.values()
-        self._pending = step, metrics
-
-    def values(self) -> dict[str, float]:
-        """Returns the metrics taken last as numbers, {} where they were asked for before.
-
-        Raises:
-            DivergedError: naming the first that is not finite, and the step.
-        """
-        if self._pending is None:
-            return {}
-        (step, metrics), self._pending = self._pending, None
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise DivergedError(f"{name} is {value} at step {step}")
-        return values
 
 
 class Clock:
@@ -259,6 +303,10 @@ def _warm_start(state: TrainState, source: str) -> TrainState:
     return state._replace(params=params, average=average)
 
 
-def _items(state: TrainState) -> dict[str, Any]:
+def _items(state: TrainState, rollbacks: int) -> dict[str, Any]:
     items = {"params": state.params, "optimizer": state.opt_state}
-    return items if state.average is None else items | {"average": state.average}
+    if state.average is not None:
+        items["average"] = state.average
+    if rollbacks:
+        items["rollbacks"] = {"count": np.int32(rollbacks), "rate": state.rate}
+    return items

@@ -12,7 +12,8 @@ from draw_jax.runs import directory
 from draw_jax.system import processes
 from draw_jax.training import config as settings
 from draw_jax.training import signals
-from draw_jax.training.job import Clock, DivergedError, FiniteCheck, Job
+from draw_jax.training.divergence import DivergedError, FiniteCheck
+from draw_jax.training.job import Clock, Job
 
 # Exit codes of train.py.
 FINISHED, ERROR, BAD_CONFIG, STOPPED, DIVERGED = range(5)
@@ -44,10 +45,11 @@ def train(config: ConfigDict, workdir: str | Path, team: processes.Team | None =
     with signals.stop_signals(team) as stop, claim:
         job = Job(config, task, run)
         try:
-            step, finished = _loop(job, stop)
+            step, finished = _loop_with_rollbacks(job, stop)
         except DivergedError as error:
-            _tell_divergence(error, run)
+            good = job.good_steps(error)
             job.close()
+            _tell_divergence(error, job, good[-1] if good else None)
             return DIVERGED
         except BaseException:
             if team is None:  # several would wait for each other, and one is at its end
@@ -61,6 +63,16 @@ def train(config: ConfigDict, workdir: str | Path, team: processes.Team | None =
         return STOPPED
     job.log.say(f"finished at step {step}; {report.what_to_look_at(run, task.model, step)}")
     return FINISHED
+
+
+def _loop_with_rollbacks(job: Job, stop: signals.Stop) -> tuple[int, bool]:
+    """Returns what `_loop` does, begun again after each rollback."""
+    while True:
+        try:
+            return _loop(job, stop)
+        except DivergedError as error:
+            if not job.roll_back(error):
+                raise
 
 
 def _loop(job: Job, stop: signals.Stop) -> tuple[int, bool]:
@@ -88,7 +100,7 @@ def _loop(job: Job, stop: signals.Stop) -> tuple[int, bool]:
             values = checked.values()
         if logging:
             rate = clock.steps_per_second(step) * every.batch_size
-            job.log.write({"step": step, "split": "train"} | values | {"images_per_second": rate})
+            job.write({"step": step, "split": "train"} | values | {"images_per_second": rate})
         row = None
         if validating and not stopping:
             with clock.paused():
@@ -101,14 +113,19 @@ def _loop(job: Job, stop: signals.Stop) -> tuple[int, bool]:
     return step, step >= every.num_steps and validated
 
 
-def _tell_divergence(error: DivergedError, run: Path) -> None:
-    """Says what diverged and what to do, from what the run directory holds."""
+def _tell_divergence(error: DivergedError, job: Job, good: int | None) -> None:
+    """Says what diverged and what to do; `good` is the step of the last good checkpoint."""
     less = "a smaller --config.train.learning_rate or --config.train.clip_norm"
-    if directory.has_begun(run):
+    if job.rollbacks:
+        error = DivergedError(f"{error}, after {job.rollbacks} rollbacks", error.good_until)
+    if good is not None:
         text = (
-            f"{error}. The last good checkpoint is kept in {run / 'checkpoints'}. Try again from "
-            f"it in a new run: --workdir=... --init_from={run} with {less}."
+            f"{error}. Checkpoint {good} is from before that, and is kept. To go back to it at a "
+            "smaller learning rate: the same command with --config.train.on_divergence=rollback. "
+            f"Or a new run from it: --workdir=... --init_from={job.run} with {less}."
         )
+    elif directory.has_begun(job.run):
+        text = f"{error}. No checkpoint is from before that: begin a new run with {less}."
     else:
         text = (
             f"{error}. No checkpoint had been saved, so the same --workdir can be used again: try "

@@ -23,6 +23,7 @@ class TrainState(NamedTuple):
     params: Any
     average: Any  # EMA of params, the weights for use; None = not kept
     opt_state: optax.OptState
+    rate: Any = None  # what rollbacks have left of the learning rate, float32; None = all of it
 
 
 Update = Callable[[TrainState, Any, Batch], tuple[TrainState, Metrics]]
@@ -79,6 +80,8 @@ def make_update(task: Task, config: ConfigDict, key: jax.Array) -> Update:
 
         gradients, means = jax.grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        if state.rate is not None:
+            updates = jax.tree.map(lambda u: u * state.rate, updates)
         params = optax.apply_updates(state.params, updates)
         average = state.average
         if average is not None:
@@ -89,9 +92,9 @@ def make_update(task: Task, config: ConfigDict, key: jax.Array) -> Update:
             "grad_norm": optax.tree.norm(gradients),
             "update_norm": optax.tree.norm(updates),
             "param_norm": optax.tree.norm(params),
-            "learning_rate": schedule(step),
+            "learning_rate": schedule(step) * (1.0 if state.rate is None else state.rate),
         }
-        return TrainState(params, average, opt_state), metrics
+        return TrainState(params, average, opt_state, state.rate), metrics
 
     return update
 

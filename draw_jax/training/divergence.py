@@ -1,0 +1,133 @@
+"""Whether a run has diverged: by numbers that are not finite, or finite ones that tell of ruin."""
+
+import contextlib
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+
+from draw_jax.training.step import Metrics
+
+_TIMES, _MORE = 2, 0.2  # an error above both of best * _TIMES and best + _MORE is a collapse
+_TENFOLD, _LINES = 10, 5  # a norm or loss so many times too large, for so many lines
+
+
+class DivergedError(RuntimeError):
+    """A run that is not worth going on with.
+
+    Args:
+        text: what was seen, and at which step.
+        good_until: checkpoints of this step and before it are not touched by it.
+    """
+
+    def __init__(self, text: str, good_until: int):
+        super().__init__(text)
+        self.good_until = good_until
+
+
+class FiniteCheck:
+    """Looks at each update's metrics one update later, so that the device never waits for it."""
+
+    def __init__(self) -> None:
+        self._pending: tuple[int, Metrics] | None = None
+
+    def watch(self, step: int, metrics: Metrics) -> None:
+        """Takes the metrics of an update that may still be computing; checks those before."""
+        self.values()
+        self._pending = step, metrics
+
+    def values(self) -> dict[str, float]:
+        """Returns the metrics taken last as numbers, {} where they were asked for before.
+
+        Raises:
+            DivergedError: naming the first that is not finite, and the step.
+        """
+        if self._pending is None:
+            return {}
+        (step, metrics), self._pending = self._pending, None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"{name} is {value} at step {step}", step - 1)
+        return values
+
+
+class Watch:
+    """Looks at each row of metrics beside those before it; keeps little of them.
+
+    Args:
+        objective: name of the loss in the rows of training.
+        rows: of the run so far.
+    """
+
+    def __init__(self, objective: str, rows: Iterable[Mapping[str, Any]] = ()):
+        self._objective = objective
+        self._first: Mapping[str, Any] | None = None  # row of training
+        self._latest: deque[Mapping[str, Any]] = deque(maxlen=_LINES)  # rows of training
+        self._earlier = 0  # rows of training before these,
+        self._earlier_step = 0  # step of the last of them,
+        self._highest = 0.0  # and the highest norm of the gradient in them
+        self._best: Mapping[str, Any] | None = None  # row of validation
+        self._ruined: int | None = None  # step since which every loss has been ten times too large
+        for row in rows:
+            with contextlib.suppress(DivergedError):
+                self.take(row)
+
+    @property
+    def good_until(self) -> float:
+        """The last step before the loss became ten times that of the first row; inf if it is not."""
+        return math.inf if self._ruined is None else self._ruined - 1
+
+    def take(self, row: Mapping[str, Any]) -> None:
+        """Looks at the next row.
+
+        Raises:
+            DivergedError: if it tells that the run has collapsed or exploded.
+        """
+        if row["split"] == "train":
+            self._take_training(row)
+        elif row["split"] == "validation" and "error" in row:
+            self._take_error(row)
+
+    def _take_error(self, row: Mapping[str, Any]) -> None:
+        """A classifier's error may not rise far above its best."""
+        best = self._best or row
+        if row["error"] <= best["error"]:
+            self._best = row
+        elif row["error"] > max(_TIMES * best["error"], best["error"] + _MORE):
+            raise DivergedError(
+                f"collapsed: validation error {row['error']:.4f} at step {row['step']}, after "
+                f"{best['error']:.4f} at step {best['step']}",
+                best["step"],
+            )
+
+    def _take_training(self, row: Mapping[str, Any]) -> None:
+        """Neither loss nor gradient may stay far too large for several rows."""
+        self._first = self._first or row
+        if len(self._latest) == _LINES:
+            oldest = self._latest[0]
+            self._earlier, self._earlier_step = self._earlier + 1, oldest["step"]
+            self._highest = max(self._highest, oldest["grad_norm"])
+        self._latest.append(row)
+        first, loss = self._first[self._objective], row[self._objective]
+        if loss - first <= (_TENFOLD - 1) * max(abs(first), 1.0):
+            self._ruined = None
+        elif self._ruined is None:
+            self._ruined = row["step"]
+        told = f"in all {_LINES} lines to step {row['step']}"
+        long = len(self._latest) == _LINES
+        if long and self._ruined is not None and self._ruined <= self._latest[0]["step"]:
+            raise DivergedError(
+                f"exploded: {self._objective} is {loss:.4g}, above ten times that of step "
+                f"{self._first['step']}, {told}",
+                self._ruined - 1,
+            )
+        least = min(r["grad_norm"] for r in self._latest)
+        if self._earlier >= _LINES and least > _TENFOLD * self._highest:
+            raise DivergedError(
+                f"exploded: grad_norm is {row['grad_norm']:.4g}, above ten times the highest "
+                f"before, {self._highest:.4g}, {told}",
+                self._earlier_step,
+            )

@@ -1,0 +1,257 @@
+"""What tells that a run has diverged, and that it goes back as its configuration says."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from draw_jax.runs import checkpoint
+from draw_jax.training import loop, signals
+from draw_jax.training.divergence import DivergedError, Watch
+from draw_jax.training.job import Job
+from tests.helpers import NO_ATTENTION, small_config
+from tests.training.whole_runs import rows, steps, timeless
+
+
+def validations(*errors):
+    """Returns rows of validations at steps 10, 20, ... behind one of training."""
+    found = [
+        {"step": 10 * k, "split": "validation", "error": error}
+        for k, error in enumerate(errors, start=1)
+    ]
+    return [{"step": 1, "split": "train", "loss": 1.0, "grad_norm": 1.0}, *found]
+
+
+def training(*pairs):
+    """Returns rows of training at steps 10, 20, ... with losses and norms of the gradient."""
+    return [
+        {"step": 10 * k, "split": "train", "loss": loss, "grad_norm": norm}
+        for k, (loss, norm) in enumerate(pairs, start=1)
+    ]
+
+
+def told(rows):
+    """Returns (the divergence's text, the last good step) at the last of the rows, else None."""
+    *earlier, latest = rows
+    watch = Watch("loss", earlier)
+    try:
+        watch.take(latest)
+    except DivergedError as error:
+        return str(error), error.good_until
+    return None
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        (0.9,),
+        (0.9, 0.9),
+        (0.03, 0.1),  # more than twice, but not 0.2 more
+        (0.5, 0.9),  # 0.2 more, but not twice
+        (0.03, 0.9, 0.04),  # recovered
+        (0.25, 0.5),  # neither is passed, only reached
+    ],
+)
+def test_no_collapse(errors):
+    assert told(validations(*errors)) is None
+
+
+@pytest.mark.parametrize(
+    ("errors", "best_step"),
+    [((0.03, 0.24), 10), ((0.4, 0.2, 0.3, 0.41), 20), ((0.1, 0.9, 0.9), 10)],
+)
+def test_a_collapse_names_the_best_validation_before(errors, best_step):
+    text, good = told(validations(*errors))
+    best = errors[best_step // 10 - 1]
+    assert good == best_step and "\n" not in text
+    assert text == (
+        f"collapsed: validation error {errors[-1]:.4f} at step {10 * len(errors)}, after "
+        f"{best:.4f} at step {best_step}"
+    )
+
+
+def test_what_has_no_error_does_not_collapse():
+    rows = [{"step": k, "split": "validation", "elbo_loss": 10.0**k} for k in range(5)]
+    assert told(rows) is None
+
+
+USUAL = [(2.3, 0.2), (2.2, 3.0), (1.0, 5.0), (0.5, 4.0), (0.4, 5.0)]
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        USUAL,
+        [*USUAL, *[(0.4, 50.0)] * 5],  # ten times, not above
+        [*USUAL, *[(0.4, 51.0)] * 4],  # too few of them
+        [*USUAL, *[(0.4, 51.0)] * 4, (0.4, 49.0)],
+        [*USUAL[:4], *[(0.4, 51.0)] * 5],  # too little before them
+        [*USUAL, *[(23.0, 5.0)] * 5],  # ten times the first, not above
+        [*USUAL, *[(24.0, 5.0)] * 4],
+        [(-5.0, 1.0), *[(39.0, 1.0)] * 5],  # nine times 5 above it is 40
+    ],
+)
+def test_no_explosion(pairs):
+    assert told(training(*pairs)) is None
+
+
+@pytest.mark.parametrize(
+    ("pairs", "good", "text"),
+    [
+        ([*USUAL, *[(0.4, 51.0)] * 5], 50, r"grad_norm is 51, above .* highest before, 5, .* 100$"),
+        ([*USUAL, (0.4, 9.0), *[(0.4, 91.0)] * 5], 60, "grad_norm is 91, .* before, 9, "),
+        ([*USUAL, *[(24.0, 5.0)] * 5], 59, "loss is 24, above ten times that of step 10, in all 5"),
+        ([(2.3, 1.0), *[(5e12, 5.0)] * 5], 19, "loss is 5e[+]12"),
+        ([(-5.0, 1.0), *[(41.0, 1.0)] * 5], 19, "loss is 41"),
+    ],
+)
+def test_an_explosion_names_what_and_the_last_good_step(pairs, good, text):
+    found, last = told(training(*pairs))
+    assert last == good and re.search(f"^exploded: {text}", found)
+
+
+def test_a_checkpoint_within_ruin_is_no_good_one():
+    assert Watch("loss", training(*USUAL)).good_until == np.inf
+    assert Watch("loss", training(*USUAL, (5e12, 1.0))).good_until == 59
+    assert Watch("loss", training(*USUAL, (5e12, 1.0), (5e12, 1.0))).good_until == 59
+    assert Watch("loss", training(*USUAL, (5e12, 1.0), (0.4, 1.0))).good_until == np.inf
+
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+# The first update of a warm-up is zero; the second explodes, until a rollback makes it 1e-3.
+FIELDS = NO_ATTENTION | {
+    "train.num_steps": 9,
+    "train.log_every": 1,
+    "train.eval_every": 4,
+    "train.checkpoint_every": 1,
+    "train.warmup_steps": 1,
+    "train.decay_steps": 0,
+    "train.learning_rate": 1e30,
+    "train.rollback_rate": 1e-33,
+    "train.on_divergence": "rollback",
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Returns the directory of a run that was rolled back, and what it printed."""
+    run = tmp_path_factory.mktemp("whole")
+    assert loop.train(small_config(**FIELDS), run) == loop.FINISHED
+    return run
+
+
+def assert_same(run, whole):
+    assert [timeless(row) for row in rows(run)] == [timeless(row) for row in rows(whole)]
+    ours, theirs = (
+        checkpoint.Checkpoints(r / "checkpoints", 2).restore_newest({}, {"rollbacks": TEMPLATE})
+        for r in (run, whole)
+    )
+    assert ours == theirs and ours[0] == 9
+    ours, theirs = (checkpoint.load(r, 9)[2]["params"] for r in (run, whole))
+    for name in theirs:
+        np.testing.assert_equal(ours[name], theirs[name])
+
+
+TEMPLATE = {"count": np.int32(0), "rate": np.float32(0)}
+
+
+def test_a_rollback_is_a_line_whose_step_the_later_ones_follow(whole):
+    found = rows(whole)
+    assert [(r["step"], r["split"]) for r in found[:4]] == [
+        (1, "train"),
+        (1, "rollback"),
+        (2, "train"),
+        (3, "train"),
+    ]
+    line = found[1]
+    assert line["count"] == 1 and line["rate"] == float(np.float32(1e-33))
+    assert line["cause"] == "param_norm is inf at step 2"
+    assert found[2]["learning_rate"] == pytest.approx(1e-3, rel=1e-5)
+    assert all(np.isfinite(row["elbo_loss"]) for row in found if row["split"] == "train")
+    newest = checkpoint.Checkpoints(whole / "checkpoints", 2)
+    step, items = newest.restore_newest({}, {"rollbacks": TEMPLATE})
+    assert step == 9 and items["rollbacks"]["count"] == 1
+
+
+class StopAt(signals.Stop):
+    def __init__(self, question):
+        super().__init__()
+        self.left = question
+
+    def requested(self):
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("question", [1, 2, 4])
+def test_a_stop_anywhere_changes_nothing(whole, tmp_path, monkeypatch, question):
+    with monkeypatch.context() as patch:
+        patch.setattr(signals, "Stop", lambda team: StopAt(question))
+        assert loop.train(small_config(**FIELDS), tmp_path) == loop.STOPPED
+    assert loop.train(small_config(**FIELDS), tmp_path) == loop.FINISHED
+    assert_same(tmp_path, whole)
+
+
+def test_a_kill_before_the_next_checkpoint_changes_nothing(whole, tmp_path, monkeypatch):
+    save = Job.save
+
+    def killed(self, state, step, row):
+        if self.rollbacks:
+            raise KeyboardInterrupt
+        save(self, state, step, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(small_config(**FIELDS), tmp_path)
+    assert rows(tmp_path)[1]["split"] == "rollback" and steps(tmp_path) == [1]
+    assert loop.train(small_config(**FIELDS), tmp_path) == loop.FINISHED
+    assert_same(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_a_divergence_that_returns_goes_further_back_until_none_is_left(tmp_path, capsys):
+    """Steps 1 to 3 are sound; then each update explodes, at half the rate as well."""
+    sound = FIELDS | {"train.on_divergence": "stop", "train.num_steps": 3}
+    sound |= {"train.learning_rate": 1e-3, "train.keep_checkpoints": 5}
+    assert loop.train(small_config(**sound), tmp_path) == loop.FINISHED
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["train"]["learning_rate"] = 1e30
+    config.pop("digest")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+
+    fields = {"train.rollback_rate": 0.5, "train.max_rollbacks": 2, "train.keep_checkpoints": 5}
+    assert loop.train(small_config(**FIELDS | fields), tmp_path) == loop.DIVERGED
+    out, err = capsys.readouterr()
+    assert [int(s) for s in re.findall(r"rolled back to step (\d)", out)] == [3, 2]
+    assert "at 0.25 times the learning rate (rollback 2 of at most 2)" in out
+    assert err.count("\n") == 1 and "step 3, after 2 rollbacks. Checkpoint 2 is from before" in err
+    assert steps(tmp_path) == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_collapse_stops_or_goes_on_as_the_configuration_says(tmp_path, monkeypatch, capsys):
+    real = Watch.take
+
+    def collapsing(self, row):  # this run has no errors: they are made here
+        errors = {4: 0.1, 8: 0.9, 9: 0.8}
+        if row["split"] == "validation":
+            row = {"error": errors[row["step"]]} | row
+        real(self, row)
+
+    monkeypatch.setattr(Watch, "take", collapsing)
+    fields = FIELDS | {"train.learning_rate": 1e-3, "train.on_divergence": "stop"}
+    assert loop.train(small_config(**fields), tmp_path) == loop.DIVERGED
+    err = capsys.readouterr().err
+    assert err.startswith("error: collapsed: validation error 0.9000 at step 8, after 0.1000 at")
+    assert "Checkpoint 4 is from before that, and is kept. To go back to it" in err
+    assert "--config.train.on_divergence=rollback" in err and f"--init_from={tmp_path}" in err
+    assert 4 in steps(tmp_path)
+
+    fields["train.on_divergence"] = "continue"
+    assert loop.train(small_config(**fields), tmp_path) == loop.FINISHED
+    assert capsys.readouterr().out.count("; the run goes on, as config.train.on_divergence") == 1
