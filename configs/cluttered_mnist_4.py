@@ -14,5 +14,4 @@ def get_config() -> ConfigDict:
     config = cluttered_mnist.get_config()
     config.model.time_steps = 4
     config.model.loss_steps = 2
-    config.train.learning_rate = 2e-3
     return config
