@@ -14,10 +14,19 @@ def modules():
     flags_before, modules_before = set(flags.FLAGS), set(sys.modules)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of how ml_collections loads a file
-        from benchmarks import breakdown, measuring, memory, settings, start, train_step
+        from benchmarks import (
+            breakdown,
+            collectives,
+            measuring,
+            memory,
+            settings,
+            start,
+            train_step,
+        )
 
     yield SimpleNamespace(
         breakdown=breakdown,
+        collectives=collectives,
         measuring=measuring,
         memory=memory,
         settings=settings,

@@ -10,6 +10,14 @@ pytestmark = pytest.mark.slow
 
 RUNS = {
     "breakdown": ("benchmarks.breakdown", *TINY, "--images=50"),
+    "collectives": (
+        "benchmarks.collectives",
+        *TINY,
+        *PLAIN,
+        "--devices=2",
+        "--gpus=2,4",
+        "--step_ms=10",
+    ),
     "data": (
         *("benchmarks.data", "--config=configs/cluttered_mnist.py", "--repeats=3"),
         *(f"--config.{name}={value}" for name, value in SMALL_CLASSIFIER.items()),
@@ -56,6 +64,12 @@ def test_breakdown_has_every_piece_and_percentages_of_the_step(runs):
     every = smoke.get_config().train.log_every
     assert figures["logging_percent"] == pytest.approx(100 * median["logging"] / step / every)
     assert "do not add up" in runs["breakdown"].stdout
+
+
+def test_the_gradient_of_every_weight_goes_from_device_to_device(runs):
+    (row,) = runs["collectives"].figures["rows"]
+    assert row["weights_bytes"] <= row["bytes"] < 1.5 * row["weights_bytes"]
+    assert set(runs["collectives"].figures["estimate"]) == {"2", "4"}
 
 
 def test_data_is_measured_beside_an_update(runs):

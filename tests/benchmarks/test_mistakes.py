@@ -19,6 +19,13 @@ MISTAKES = {
     ("benchmarks.before_after", *TINY): "which version is the old one? Such as --old=HEAD",
     ("benchmarks.before_after", *TINY, "--old=-x", "--updates=0"): "--updates=0",
     ("benchmarks.start", *TINY, "--repeats=0"): "--repeats=0",
+    ("benchmarks.collectives", *TINY, "--devices=1,3"): "--devices: 3 is more than there are",
+    (
+        "benchmarks.collectives",
+        *TINY,
+        "--devices=1",
+        "--fixed_ms=1",
+    ): "--fixed_ms: expected at most --step_ms, 0",
     **{
         (
             f"benchmarks.{name}",

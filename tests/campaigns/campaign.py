@@ -102,13 +102,23 @@ def ended(process: subprocess.Popen[str], seconds: float = 120.0, codes=EXIT_COD
         process.kill()
         out, err = process.communicate()
         raise Broken(f"still running after {seconds:g} s: {_tail(out + err)}") from None
-    if "Traceback" in out + err:
-        raise Broken(f"a traceback: {_tail(err)}")
-    if process.returncode not in codes:
-        raise Broken(f"exit code {process.returncode}: {_tail(err)}")
-    if process.returncode in (1, 2) and not re.search(r"^error: ", err, re.MULTILINE):
-        raise Broken(f"exit code {process.returncode} without a line that says why: {_tail(err)}")
-    return Ended(process.returncode, out, err)
+    return judged(Ended(process.returncode, out, err), codes)
+
+
+def judged(done: Ended, codes=EXIT_CODES) -> Ended:
+    """Returns how a program ended, if it may end so.
+
+    Raises:
+        Broken: if it printed a traceback, ended with a code not among `codes`, or with an error and
+            no line that says why.
+    """
+    if "Traceback" in done.out + done.err:
+        raise Broken(f"a traceback: {_tail(done.err)}")
+    if done.code not in codes:
+        raise Broken(f"exit code {done.code}: {_tail(done.err)}")
+    if done.code in (1, 2) and not re.search(r"^error: ", done.err, re.MULTILINE):
+        raise Broken(f"exit code {done.code} without a line that says why: {_tail(done.err)}")
+    return done
 
 
 def _tail(text: str) -> str:

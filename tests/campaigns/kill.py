@@ -1,7 +1,7 @@
 """Signals at random moments of a run and of an export; the same command then finishes them.
 
 A case sends one to three signals, each at a random moment from the program's first instruction to past its
-end: SIGKILL, SIGTERM, SIGINT, SIGQUIT, or SIGSTOP with a SIGCONT. Promised is:
+end: SIGKILL, SIGTERM, SIGINT, or SIGSTOP with a later SIGCONT. Promised is:
 
 - what says "all saved" is saved; nothing ends in a traceback;
 - the same command continues and, let be, ends in the metrics and arrays of a run that nothing
@@ -11,21 +11,19 @@ end: SIGKILL, SIGTERM, SIGINT, SIGQUIT, or SIGSTOP with a SIGCONT. Promised is:
     python -m tests.campaigns.kill --cases=60
 """
 
-import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from tests.campaigns.campaign import EXIT_CODES, Broken, Ended, ended, main
-from tests.campaigns.undisturbed import check_same, shared, undisturbed
-from tests.helpers import ROOT
-from tests.training.whole_runs import start, steps
+from tests.campaigns.campaign import EXIT_CODES, Broken, Ended, main
+from tests.campaigns.programs import Program
+from tests.campaigns.undisturbed import check_same, undisturbed
+from tests.training.whole_runs import command, steps
 
 _SIGNALS = {
     signal.SIGKILL: 5,
@@ -39,35 +37,34 @@ _ENDED_BY = {signal.SIGKILL: -9, signal.SIGTERM: -15, signal.SIGINT: -2}
 
 def play(rng: random.Random, folder: Path) -> str:
     """Interrupts a run, in one of eight cases an export, and lets it finish."""
+    whole = undisturbed()  # begun before all others, which share what it has compiled
     if rng.random() < 1 / 8:
-        return _play_export(rng, folder / "weights")
+        return _play_export(rng, folder)
     run, told = folder / "run", []
     for _ in range(rng.randint(1, 3)):
-        process = start(run)
-        number = _interrupt(process, rng, undisturbed().seconds)
-        done = ended(process, codes=(*EXIT_CODES, _ENDED_BY.get(number, 0)))
+        forked = rng.random() < 5 / 6  # else the signal can meet it in its imports
+        program = Program(command(run), folder, forked)
+        number = _interrupt(program, rng, whole.seconds + (0.0 if forked else 5.0))
+        done = program.ended((*EXIT_CODES, _ENDED_BY.get(number, 0)))
         _check_saved(done, run)
         told.append(f"{_name(number)} {_phase(done)}")
-    for _ in range(2):
-        done = ended(start(run))
+    for _ in range(2):  # the second finds nothing left to do
+        done = Program(command(run), folder).ended()
         if done.code or done.err:
             raise Broken(f"after {told}: exit code {done.code}: {done.err or done.out[-300:]}")
-        check_same(run)
+    check_same(run, whole.run)
     return "; ".join(told)
 
 
-def _interrupt(process: subprocess.Popen[str], rng: random.Random, seconds: float) -> int:
-    """Sends a random signal at a random moment; 0 where the program has ended before."""
+def _interrupt(program: Program, rng: random.Random, seconds: float) -> int:
+    """Sends a random signal at a random moment; returns 0 where the program has ended before."""
     (number,) = rng.choices(list(_SIGNALS), list(_SIGNALS.values()))
-    moment = rng.uniform(0.0, 1.1 * seconds)
-    try:
-        process.wait(moment)
+    if program.wait(rng.uniform(0.0, 1.05 * seconds)) is not None:
         return 0
-    except subprocess.TimeoutExpired:
-        process.send_signal(number)
+    program.send(number)
     if number == signal.SIGSTOP:
         time.sleep(rng.uniform(0.1, 2.0))
-        process.send_signal(signal.SIGCONT)
+        program.send(signal.SIGCONT)
     return number
 
 
@@ -93,22 +90,16 @@ def _name(number: int) -> str:
     return signal.Signals(number).name if number else "no signal, ended"
 
 
-def _play_export(rng: random.Random, out: Path) -> str:
-    words = [sys.executable, "-m", "draw_jax", "export", f"--workdir={undisturbed().run}"]
-
-    def export() -> subprocess.Popen[str]:
-        pipe = subprocess.PIPE
-        return subprocess.Popen(
-            [*words, f"--out={out}"], cwd=ROOT, stdout=pipe, stderr=pipe, text=True, env=os.environ
-        )
-
-    process = export()
-    number = _interrupt(process, rng, undisturbed().seconds / 2)
-    done = ended(process, codes=(*EXIT_CODES, _ENDED_BY.get(number, 0)))
+def _play_export(rng: random.Random, folder: Path) -> str:
+    out = folder / "weights"
+    words = ["-m", "draw_jax", "export", f"--workdir={undisturbed().run}", f"--out={out}"]
+    program = Program(words, folder)
+    number = _interrupt(program, rng, undisturbed().seconds / 2)
+    done = program.ended((*EXIT_CODES, _ENDED_BY.get(number, 0)))
     if (out / "weights.npz").exists():
         _load(out)  # whole
-    again = ended(export())
-    if again.code and "overwrite" not in again.err:
+    again = Program(words, folder).ended()
+    if again.code:
         raise Broken(f"after {_name(number)}: {again.err}")
     _load(out)
     return f"{_name(number)} in an export" + (", which was done" if done.code == 0 else "")
@@ -121,5 +112,4 @@ def _load(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    shared()
     sys.exit(main("kill", play, cases=60))

@@ -1,14 +1,16 @@
 """A run that nothing disturbs, which the cases of a campaign are compared with."""
 
 import functools
+import multiprocessing
 import os
 import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.campaigns.campaign import Broken, ended
-from tests.training.whole_runs import assert_same_run, start
+from tests.campaigns.campaign import Broken
+from tests.campaigns.programs import Program
+from tests.training.whole_runs import assert_same_run, command, rows, timeless
 
 
 class Undisturbed(NamedTuple):
@@ -20,7 +22,10 @@ class Undisturbed(NamedTuple):
 
 @functools.cache
 def shared() -> Path:
-    """Returns a folder for what all cases share, removed when this process ends."""
+    """Returns a folder for what all cases share, removed when this process ends.
+
+    Among that is what XLA has compiled, quickly: programs begun after this find it there.
+    """
     folder = tempfile.TemporaryDirectory()
     _kept.append(folder)
     os.environ.update(
@@ -37,23 +42,44 @@ _kept: list[tempfile.TemporaryDirectory[str]] = []
 
 @functools.cache
 def undisturbed() -> Undisturbed:
-    """Returns the run of `whole_runs.start`, made twice: the first time it compiles."""
+    """Returns the run of `whole_runs.command`, made twice: the first time it compiles."""
     for name in ("first", "run"):
         began = time.monotonic()
-        done = ended(start(shared() / name))
+        done = Program(command(shared() / name), shared()).ended()
         seconds = time.monotonic() - began
         if done.code or done.err:
             raise Broken(f"a run that nothing disturbs: {done.err}")
     return Undisturbed(shared() / "run", seconds)
 
 
-def check_same(run: Path) -> None:
-    """Checks that a run ended as the one that nothing disturbed, bit for bit.
+def check_same(run: Path, theirs: Path) -> None:
+    """Checks that a run ended as one that nothing disturbed, bit for bit.
 
     Raises:
         Broken: if it did not.
     """
+    told = shared() / "difference"
+    told.unlink(missing_ok=True)
+    # Orbax begins threads, which a process that forks others must not have.
+    process = multiprocessing.get_context("forkserver").Process(
+        target=_compare, args=(run, theirs, told)
+    )
+    process.start()
+    process.join()
+    if process.exitcode or told.exists():
+        raise Broken(f"not the run that nothing disturbed: {told.read_text()[:600]}")
+
+
+def _compare(run: Path, theirs: Path, told: Path) -> None:
+    ours = [
+        (timeless(one), timeless(other))
+        for one, other in zip(rows(run), rows(theirs), strict=False)
+    ]
+    for one, other in ours:
+        if one != other:
+            told.write_text(f"{one} instead of {other}")
+            return
     try:
-        assert_same_run(run, undisturbed().run)
+        assert_same_run(run, theirs)
     except AssertionError as error:
-        raise Broken(f"not the run that nothing disturbed: {str(error)[:300]}") from None
+        told.write_text(str(error) or "more or fewer lines of metrics")
