@@ -17,6 +17,7 @@ from draw_jax.model.classifier import GlimpseClassifier, Glimpses, widened
 from draw_jax.model.task import Model, Variables
 from draw_jax.model.variants import ram, retina
 from draw_jax.model.variants.ram import Episode, Ram
+from draw_jax.system import devices
 
 Looking = GlimpseClassifier | Ram
 
@@ -51,7 +52,12 @@ def look(
     images = sampling.check_images(model, images)
     keys = jax.random.split(key, len(images))
     seen = sampling.in_batches(
-        lambda part: _look(model, variables, images[part].astype(np.float32), keys[part]),
+        lambda part: _look(
+            model,
+            variables,
+            devices.spread(images[part].astype(np.float32)),
+            devices.spread(keys[part]),
+        ),
         len(images),
         batch_size,
     )

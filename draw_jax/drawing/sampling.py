@@ -75,7 +75,11 @@ def decode(model: Draw, variables: Variables, z: np.ndarray, batch_size: int = B
     z = np.asarray(z, np.float32)
     if z.ndim != 3 or 0 in z.shape or z.shape[2] != model.latent_size:
         raise ValueError(f"expected z [T, B, Z = {model.latent_size}], got {list(z.shape)}")
-    return in_batches(lambda part: _generate(model, variables, z[:, part]), z.shape[1], batch_size)
+    return in_batches(
+        lambda part: _generate(model, variables, devices.spread(z[:, part], axis=1)),
+        z.shape[1],
+        batch_size,
+    )
 
 
 def generate(
@@ -138,7 +142,12 @@ def reconstruct(
     images = check_images(model, images)
     eps = noise(key, len(images), _steps(model, time_steps), model.latent_size)
     return in_batches(
-        lambda part: _infer(model, variables, images[part].astype(np.float32), eps[:, part]),
+        lambda part: _infer(
+            model,
+            variables,
+            devices.spread(images[part].astype(np.float32)),
+            devices.spread(eps[:, part], axis=1),
+        ),
         len(images),
         batch_size,
     )
@@ -173,12 +182,13 @@ def in_batches(run: Callable[[np.ndarray], Any], count: int, batch_size: int) ->
     """Returns `run` of all indices, batch after batch, joined in NumPy.
 
     The last batch is filled up with its last image, so that every batch has one shape and
-    compiles once.
+    compiles once. This process's devices divide each batch, for `run` to spread it over them.
     """
     if batch_size < 1:
         raise ValueError(f"expected batch_size of at least 1, got {batch_size}")
     parts = [
-        jax.tree.map(np.asarray, run(indices)) for indices, _ in devices.batches(count, batch_size)
+        jax.tree.map(np.asarray, run(indices))
+        for indices, _ in devices.batches(count, batch_size, jax.local_device_count())
     ]
 
     def join(*arrays: np.ndarray) -> np.ndarray:

@@ -34,6 +34,18 @@ def gather(rows: Any, sharding: NamedSharding) -> Any:
     return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), rows)
 
 
+def spread(array: Any, axis: int = 0) -> Any:
+    """Returns an array over this process's devices, which must divide the axis along which it is cut.
+
+    One device gets it as it is.
+    """
+    local = jax.local_devices()
+    if len(local) == 1:
+        return array
+    cut = PartitionSpec(*[None] * axis, "data")
+    return jax.device_put(array, NamedSharding(Mesh(np.array(local), ("data",)), cut))
+
+
 def check_divides(batch_size: int) -> None:
     """Raises ValueError naming the two nearest batch sizes that the devices divide, if not this."""
     devices = jax.device_count()

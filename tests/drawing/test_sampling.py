@@ -251,3 +251,11 @@ KEY = jax.random.key(0)
 def test_bad_arguments_are_named(model, variables, run, message):
     with pytest.raises(ValueError, match=message):
         run(model, variables)
+
+
+def test_a_batch_is_made_a_multiple_of_the_devices_and_spread_over_them(monkeypatch):
+    monkeypatch.setattr(jax, "local_device_count", lambda: 4)
+    seen = []
+    joined = sampling.in_batches(lambda part: seen.append(part) or part[None], 6, 3)
+    assert [list(part) for part in seen] == [[0, 1, 2, 3], [4, 5, 5, 5]]
+    np.testing.assert_array_equal(joined, np.arange(6)[None])

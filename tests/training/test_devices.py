@@ -5,8 +5,8 @@ import pytest
 
 from draw_jax.runs import checkpoint
 from draw_jax.training import loop
-from tests.helpers import NO_ATTENTION
-from tests.training.whole_runs import assert_close_rows, finish, rows, small, start
+from tests.helpers import NO_ATTENTION, free_port
+from tests.training.whole_runs import assert_close_rows, finish, rows, small, start, timeless
 
 pytestmark = [
     pytest.mark.usefixtures("compiled_once"),
@@ -49,3 +49,45 @@ def test_a_batch_that_the_devices_do_not_divide(tmp_path):
     assert returncode == 2 and errors.count("\n") == 1
     assert "config.train.batch_size: 8 devices do not divide 30; take 24 or 32" in errors
     assert not list(tmp_path.iterdir())
+
+
+# What several devices or processes must agree on with one: the loss of each of 200 updates.
+LONG = NO_ATTENTION | {"train.num_steps": 200, "train.eval_every": 200, "train.log_every": 1}
+
+
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory, compiled_once):
+    """Returns the rows of 200 updates on two devices."""
+    return on_devices(2, tmp_path_factory.mktemp("two"))
+
+
+def on_devices(count, run):
+    flags = f"--xla_force_host_platform_device_count={count}"
+    returncode, output, errors = finish(start(run, LONG, XLA_FLAGS=flags))
+    assert (returncode, errors) == (0, "") and f"{count} x cpu" in output, errors
+    return rows(run)
+
+
+def in_processes(count, run):
+    place = {"JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}", "JAX_NUM_PROCESSES": f"{count}"}
+    job = [start(run, LONG, "--distributed", **place, JAX_PROCESS_ID=f"{k}") for k in range(count)]
+    for returncode, _, errors in [finish(process) for process in job]:
+        assert returncode == 0, errors
+    return rows(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("begin", "count"), [(on_devices, 8), (in_processes, 2), (in_processes, 4)]
+)
+def test_losses_of_200_updates_are_those_of_one_device(begin, count, two_devices, tmp_path):
+    assert loop.train(small(**LONG), tmp_path / "one") == loop.FINISHED
+    ours, one = begin(count, tmp_path / "several"), rows(tmp_path / "one")
+    assert [row["step"] for row in ours] == [row["step"] for row in one] and len(ours) == 201
+    for found in (ours, two_devices):
+        for row, other in zip(found, one, strict=True):
+            for name in ("nll", "kl", "elbo_loss"):
+                close = pytest.approx(other[name], rel=1e-5, abs=1e-6)
+                assert row[name] == close, (row["step"], name)
+    if (begin, count) == (in_processes, 2):  # bit for bit
+        assert [timeless(row) for row in ours] == [timeless(row) for row in two_devices]
