@@ -51,6 +51,9 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_Preservation(keep, self._losses),
                 cleanup_tmp_directories=True,  # what a kill while saving left behind
+                # Where a thread of its own makes the folders and cannot, the others wait for it
+                # for ten minutes.
+                async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
             ),
         )
 
@@ -162,7 +165,8 @@ class Checkpoints:
                 continue
             for worse, why in damaged.items():
                 target = self._set_aside(worse)
-                print(f"{why}; moved to {target}, taking the one before it", flush=True)
+                with contextlib.suppress(OSError):  # where it is printed, the disk may be full
+                    print(f"{why}; moved to {target}, taking the one before it", flush=True)
             return step
         if found or self._damaged.is_dir():  # never start anew unasked
             cause = damaged[found[-1]] if found else f"all lie in {self._damaged}"

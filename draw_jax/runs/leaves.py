@@ -1,12 +1,20 @@
 """A tree of arrays as named leaves, each with its digest: the form in which weights are kept."""
 
+import errno
 import hashlib
+import os
 from typing import Any
 
 import jax
 import numpy as np
 
 from draw_jax.system.errors import UserError
+
+# What keeps files from being written, found by its words in the errors of libraries.
+_OF_THE_DISK = [
+    os.strerror(number)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE)
+]
 
 Leaves = dict[str, np.ndarray]  # a tree as {"path.to.leaf": array}
 
@@ -51,6 +59,9 @@ def unflatten(leaves: Leaves, template: Any, source: str) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """Returns an error's beginning, and the end that has the cause, of what may be a page."""
+    """Returns the cause in what may be a page: the disk's, else its beginning and its end."""
+    for text in _OF_THE_DISK:
+        if text in str(error):
+            return text
     text = (str(error).strip() or type(error).__name__).splitlines()[0].split(" [source")[0]
     return text if len(text) <= 200 else f"{text[:60]} ... {text[-140:]}"

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import shutil
+import threading
 import warnings
 
 import jax
@@ -412,3 +413,15 @@ def test_a_full_disk_is_an_error_that_says_what_stays(run, monkeypatch):
         checkpoints.save(5, trees(5), None)
     checkpoints.close()
     assert restore(run)[0] == 4
+
+
+def test_where_no_folder_can_be_made_nothing_waits(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path / "checkpoints", 5)
+    (tmp_path / "checkpoints").rmdir()
+    (tmp_path / "checkpoints").touch()  # as where a disk holds no more files
+    before = set(threading.enumerate())
+    with pytest.raises(checkpoint.CheckpointError, match="cannot write"):
+        checkpoints.save(5, trees(5), None)
+    checkpoints.close()
+    waiting = [thread for thread in threading.enumerate() if thread not in before]
+    assert not [thread for thread in waiting if not thread.daemon], waiting
