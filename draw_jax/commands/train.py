@@ -5,7 +5,9 @@ again continues the run. Exit codes: 0 finished, 1 error, 2 bad flags or configu
 a signal with everything saved, 4 diverged.
 """
 
+import contextlib
 import json
+import resource
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from draw_jax import __version__, configs
 from draw_jax.system import cli, processes
+from draw_jax.system.errors import UserError
 
 FLAGS = flags.FlagValues()
 _CONFIG = config_flags.DEFINE_config_file(
@@ -43,6 +46,8 @@ _PROCESS_TIMEOUT = flags.DEFINE_float(
 )
 _MAY_DIFFER = ("config.data.data_dir", "config.data.manual_dir")  # between the processes of a job
 
+_OPEN_FILES = 128  # at a time: three times what was counted while a checkpoint is written
+
 _left_early = False  # whether this process has left the others before the job's end
 
 
@@ -54,7 +59,9 @@ def main() -> int:
     if _INIT_FROM.value and "init_from" in config.get("train", {}):  # else a check names it
         config.train.init_from = _INIT_FROM.value
     run = Path(_WORKDIR.value or Path("runs") / cli.config_name(FLAGS))
-    print(f"draw_jax: {cli.config_name(FLAGS)} -> {run}; starting JAX", flush=True)
+    with contextlib.suppress(OSError):  # as of every line that tells how it goes on
+        print(f"draw_jax: {cli.config_name(FLAGS)} -> {run}; starting JAX", flush=True)
+    _check_open_files()
 
     from draw_jax.system import compilation
     from draw_jax.training import loop
@@ -69,6 +76,18 @@ def main() -> int:
         global _left_early
         _left_early = True
         raise
+
+
+def _check_open_files() -> None:
+    """Lets this process open as many files as it may; raises UserError where those are too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < _OPEN_FILES <= hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, hard))
+    elif hard != resource.RLIM_INFINITY and hard < _OPEN_FILES:
+        raise UserError(
+            f"a program may open {hard} files at a time here, and training needs up to {_OPEN_FILES}; "
+            f"begin it where `ulimit -n` prints at least that"
+        )
 
 
 def _facts(config: ConfigDict, run: Path) -> dict[str, Any]:
@@ -95,7 +114,7 @@ def _fields(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 def command(argv: Sequence[str]) -> int:
     """Does what a command line says and returns the exit code; argv begins with the program."""
     try:
-        code = cli.run(main, argv, flag_values=FLAGS)
+        code = cli.run(main, argv, flag_values=FLAGS, progress=True)
     except Exception:
         if not _left_early:
             raise

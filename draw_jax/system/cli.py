@@ -1,7 +1,9 @@
 """From a command line to values, every mistake one line and an exit code."""
 
+import contextlib
 import importlib.util
 import logging
+import os
 import signal
 import sys
 import tempfile
@@ -10,7 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from absl import flags
 from absl import logging as absl_logging
@@ -30,6 +32,7 @@ def run(
     argv: Sequence[str],
     expected: tuple[type[Exception], ...] = (),
     flag_values: flags.FlagValues = flags.FLAGS,
+    progress: bool = False,
 ) -> int:
     """Parses the flags, calls main and returns the process's exit code.
 
@@ -39,6 +42,7 @@ def run(
         expected: what main may raise besides UserError and OSError, as errors to tell rather than
             defects.
         flag_values: where the flags are defined.
+        progress: whether what main prints tells only how it goes on, and may be lost.
 
     Returns:
         main's code, 2 for bad flags or configuration, 1 for an expected error, 130 for Ctrl-C.
@@ -51,6 +55,7 @@ def run(
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _tell_unraisable
     warnings.formatwarning = lambda message, *where, **more: f"warning: {message}\n"
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited")
     if importlib.util.find_spec("configs") is None:
         sys.modules["configs"] = configs  # files of version 0.1 say `from configs import mnist`
     if _HELP & set(argv[1:]):
@@ -82,7 +87,10 @@ def run(
         return _say(cause, BAD_FLAGS, f"--config={file}: ")
     told: tuple[type[Exception], ...] = (UserError, OSError, *expected)
     try:
-        return main()
+        code = main()
+        if not progress:
+            sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return _interrupted()
     except ValueError as error:
@@ -90,7 +98,12 @@ def run(
             raise
         return _say(error, BAD_FLAGS)
     except told as error:
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            error = _unwritable(sys.stdout, "\n") or error  # was it a print?
         return _say(error, ERROR)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _unwritable(stream)
 
 
 def check_seed(name: str, seed: int) -> None:
@@ -149,6 +162,21 @@ def with_first_word(argv: Sequence[str], name: str, flag_values: flags.FlagValue
         else:
             return [*argv[:k], f"--{name}={word}", *argv[k + 1 :]]
     return list(argv)
+
+
+def _unwritable(stream: TextIO, more: str = "") -> OSError | None:
+    """Returns why a stream cannot take what was printed, None if it does.
+
+    What it does not take is dropped: Python would try again at its end, and complain.
+    """
+    try:
+        stream.write(more)
+        stream.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+        return OSError(f"cannot write to standard output ({error.strerror}); give it another file")
+    return None
 
 
 def _interrupted() -> int:
@@ -234,5 +262,6 @@ def _say(error: Exception, code: int, prefix: str = "") -> int:
         if "Traceback" in text:
             text = text.split("Traceback")[0] + text.splitlines()[-1]
         text = " ".join(text.split())
-    print(f"error: {prefix}{text or type(error).__name__}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the exit code still tells
+        print(f"error: {prefix}{text or type(error).__name__}", file=sys.stderr)
     return code

@@ -1,6 +1,8 @@
 """Command lines: every mistake is one line and an exit code."""
 
 import json
+import os
+import subprocess
 import sys
 import warnings
 
@@ -8,7 +10,7 @@ import pytest
 from absl import flags
 
 from draw_jax.system import cli
-from tests.helpers import assert_one_error, forked, program
+from tests.helpers import ROOT, assert_one_error, forked, program
 
 SMOKE = "--config=configs/smoke.py"
 # A command line -> what its one line on stderr names; told before JAX is imported.
@@ -312,3 +314,45 @@ def test_ctrl_c_is_one_line_and_exit_code_130(when, command, folder):
     words = [word.format(folder=folder) for word in command]
     process = program("-c", INTERRUPTED, when, *words, timeout=50)
     assert (process.returncode, process.stderr) == (130, "interrupted\n"), process.stderr
+
+
+def test_too_few_open_files_for_training_are_one_line(tmp_path):
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))"
+    command = ["train.py", "--config=smoke", f"--workdir={tmp_path / 'run'}"]
+    (done,) = forked([command], few)
+    assert_one_error(done, 1, "may open 24 files", "`ulimit -n`")
+    assert not (tmp_path / "run").exists()
+
+
+PRINTS = """
+import sys
+from draw_jax.system import cli
+
+def main():
+    print("x" * {size})
+    return 0
+
+sys.exit(cli.run(main, ["work"], progress={progress}))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no device that is always full")
+@pytest.mark.parametrize(
+    ("size", "progress", "unbuffered"),
+    [(10, True, ""), (10, False, ""), (100_000, False, ""), (10, False, "1")],
+)
+def test_what_cannot_be_printed_is_one_line_unless_it_is_progress(size, progress, unbuffered):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PRINTS.format(size=size, progress=progress)],
+            check=False,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    if progress:
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        assert_one_error(done, 1, "cannot write to standard output (No space left on device)")
