@@ -1,5 +1,6 @@
 """What a run says: metrics.jsonl for programs, TensorBoard and progress for people."""
 
+import contextlib
 import json
 import sys
 import time
@@ -15,6 +16,8 @@ from draw_jax.runs import digests
 from draw_jax.runs.tensorboard import TensorBoard
 from draw_jax.system import files
 
+# Progress ends no run: a full disk may lie under what is printed, or its terminal be gone.
+_MAY_FAIL = contextlib.suppress(OSError)
 _PLACES = {"error": 4, "cross_entropy": 4}  # after the point, where progress shows more than one
 
 
@@ -66,9 +69,18 @@ class MetricsFile:
         files.write_whole(self._path, lambda file: file.writelines(kept))
 
     def write(self, row: dict[str, Any]) -> None:
-        """Appends one line."""
-        with self._path.open("ab") as file:
-            file.write(_line(row) + b"\n")
+        """Appends one line.
+
+        Raises:
+            OSError: if it cannot be written, naming the file.
+        """
+        try:
+            with self._path.open("ab") as file:
+                file.write(_line(row) + b"\n")
+        except OSError as error:
+            raise OSError(
+                f"{files.cannot_write(self._path, error)}: then the same command continues"
+            ) from error
 
 
 def _line(row: dict[str, Any]) -> bytes:
@@ -179,7 +191,8 @@ class RunLog:
 
     def start(self) -> None:
         """Begins to show progress, before the first update."""
-        self._progress = Progress(self._total, self._start, self._columns, self._silent)
+        with _MAY_FAIL:
+            self._progress = Progress(self._total, self._start, self._columns, self._silent)
 
     def write(self, row: dict[str, Any]) -> None:
         """Writes and shows one row of metrics."""
@@ -188,7 +201,8 @@ class RunLog:
             self._file.write(row)
             self._tensorboard().write(row)
         if self._progress:
-            self._progress.show(row)
+            with _MAY_FAIL:
+                self._progress.show(row)
 
     def picture(self, name: str, picture: np.ndarray, step: int) -> None:
         """Writes a picture, uint8 [h, w, 3], for TensorBoard."""
@@ -203,19 +217,22 @@ class RunLog:
     def advance(self, step: int) -> None:
         """Tells progress that an update is done."""
         if self._progress:
-            self._progress.advance(step)
+            with _MAY_FAIL:
+                self._progress.advance(step)
 
     def say(self, text: str) -> None:
         """Prints a line."""
-        if self._progress:
-            self._progress.say(text)
-        elif not self._silent:
-            print(text, flush=True)
+        with _MAY_FAIL:
+            if self._progress:
+                self._progress.say(text)
+            elif not self._silent:
+                print(text, flush=True)
 
     def close(self) -> None:
         """Writes what is left and ends progress."""
         if self._progress:
-            self._progress.close()
+            with _MAY_FAIL:
+                self._progress.close()
         if self._board:
             self._board.close()
 

@@ -28,6 +28,7 @@ def keep() -> None:
     is not there or cannot be written. What is damaged is compiled again and replaced.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        _drop_damaged(Path(os.environ["JAX_COMPILATION_CACHE_DIR"]))
         return
     try:
         folder = files.cache_folder() / NAME / _machine()

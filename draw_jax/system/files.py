@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and the folder for what can be made again."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +29,15 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) 
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise OSError(
-            f"cannot write {path}: {error.strerror or error}; choose a folder that can be written"
-        ) from error
+        raise cannot_write(path, error) from error
     return path
+
+
+def cannot_write(path: Path, error: OSError) -> OSError:
+    """Returns an error that names a file which could not be written, and the way out."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    way_out = "make room there" if full else "choose a folder that can be written"
+    return OSError(f"cannot write {path}: {error.strerror or error}; {way_out}")
 
 
 def cache_folder() -> Path:

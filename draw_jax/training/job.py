@@ -149,19 +149,28 @@ class Job:
             return None
         if self._main:
             local = {"params": jax.device_get(weights)}  # the other processes take no part
-            drawn = report.validation_picture(
-                self.run,
-                self.task.model,
-                local,
-                self._keys.sample,
-                step,
-                self._validation,
-                self.config.data.binarization,
-            )
-            if drawn:
-                self.log.picture(*drawn, step)
+            with self._picture():
+                drawn = report.validation_picture(
+                    self.run,
+                    self.task.model,
+                    local,
+                    self._keys.sample,
+                    step,
+                    self._validation,
+                    self.config.data.binarization,
+                )
+                if drawn:
+                    self.log.picture(*drawn, step)
         self.write({"step": step, "split": "validation"} | row)
         return row
+
+    @contextlib.contextmanager
+    def _picture(self) -> Iterator[None]:
+        """Says in one line that a picture cannot be written, which ends no run."""
+        try:
+            yield
+        except OSError as error:
+            self.log.say(f"{error}; the run goes on without this picture")
 
     def write(self, row: dict[str, Any]) -> None:
         """Logs a row of metrics.
@@ -236,13 +245,16 @@ class Job:
 
     def close(self) -> None:
         """Waits until everything is on disk."""
-        self._checkpoints.close()
-        self.log.close()
+        try:
+            self._checkpoints.close()
+        finally:
+            self.log.close()
 
     def report(self) -> None:
         """Writes the run at a glance, report.png."""
         if self._main:
-            report.write(self.run, self._metrics(), self.task.columns)
+            with self._picture():
+                report.write(self.run, self._metrics(), self.task.columns)
 
     def _new_log(self) -> RunLog:
         columns, silent = self.task.columns, not self._main

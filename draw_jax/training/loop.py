@@ -132,4 +132,5 @@ def _tell_divergence(error: DivergedError, job: Job, good: int | None) -> None:
             f"{less}, or look at the first values in config.model."
         )
     if jax.process_index() == 0:
-        print(f"error: {text}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # the exit code still tells
+            print(f"error: {text}", file=sys.stderr, flush=True)

@@ -1,3 +1,4 @@
+import contextlib
 import fcntl
 import json
 import os
@@ -8,12 +9,13 @@ import subprocess
 import sys
 import termios
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from draw_jax.runs import digests
-from draw_jax.runs.metrics import MetricsFile, Progress, duration
+from draw_jax.runs.metrics import MetricsFile, Progress, RunLog, duration
 from draw_jax.runs.tensorboard import TensorBoard
 
 COLUMNS = ("elbo_loss", "nll", "kl")
@@ -212,3 +214,27 @@ def test_a_full_disk_is_said_once_and_stops_nothing(tmp_path):
     (tmp_path / "file").touch()
     TensorBoard(tmp_path / "file", 0, said.append).write(ROW)
     assert len(said) == 2 and "goes on without them" in said[1]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no device that is always full")
+def test_metrics_that_cannot_be_written_are_an_error_that_names_them():
+    with pytest.raises(OSError, match=r"cannot write /dev/full: No space .*command continues"):
+        MetricsFile(Path("/dev/full")).write(ROW)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no device that is always full")
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_that_cannot_be_printed_ends_no_run(tmp_path, monkeypatch, terminal):
+    log = RunLog(tmp_path, 0, 10, COLUMNS, silent=False)
+    with contextlib.suppress(OSError), open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        if terminal:
+            monkeypatch.setattr(sys, "stderr", full)
+            monkeypatch.setattr(full, "isatty", lambda: True)
+        log.start()
+        for step in (1, 2, 3):
+            log.write(ROW | {"step": step})
+            log.advance(step)
+        log.say("a word")
+        log.close()
+    assert [row["step"] for row in MetricsFile(tmp_path / "metrics.jsonl").rows()] == [1, 2, 3]

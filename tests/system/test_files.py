@@ -50,7 +50,9 @@ def test_a_full_disk_is_named(tmp_path):
     def fail(file):
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match=r"cannot write .*a\.bin: No space left on device; choose"):
+    with pytest.raises(
+        OSError, match=r"cannot write .*a\.bin: No space left on device; make room there"
+    ):
         files.write_whole(tmp_path / "a.bin", fail)
     assert not list(tmp_path.iterdir())
 

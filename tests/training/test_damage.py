@@ -8,7 +8,7 @@ import pytest
 from draw_jax.runs import checkpoint
 from draw_jax.training import loop
 from tests.helpers import flip, large_file
-from tests.training.whole_runs import assert_same_run, finish, small, start, steps
+from tests.training.whole_runs import assert_same_run, finish, rows, small, start, steps
 
 pytestmark = [
     pytest.mark.usefixtures("compiled_once"),
@@ -96,3 +96,12 @@ def test_a_full_disk_is_one_line_and_costs_no_checkpoint(whole, tmp_path):
     assert checkpoint.load(tmp_path)[2]["params"]
     assert loop.train(small(), tmp_path) == loop.FINISHED
     assert_same_run(tmp_path, whole)
+
+
+def test_pictures_that_cannot_be_written_end_no_run(tmp_path, capsys):
+    (tmp_path / "samples").touch()
+    (tmp_path / "report.png").mkdir()
+    assert loop.train(small(**{"train.num_steps": 3}), tmp_path) == loop.FINISHED
+    said = [line for line in capsys.readouterr().out.splitlines() if "without this picture" in line]
+    assert ["samples" in said[0], "report.png" in said[1]] == [True, True] and len(said) == 2
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 3] and steps(tmp_path) == [3]
