@@ -1,0 +1,21 @@
+import pytest
+
+from tests.campaigns import full_disk
+from tests.campaigns.full_disk import Disk
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not full_disk.may_mount(), reason="this user may not mount a small disk"),
+]
+
+
+def test_a_run_survives_a_full_disk(tmp_path):
+    small = Disk("run", pages=90, files=0)
+    assert full_disk.play_disk(small, tmp_path, again=True) == "run: one line, exit code 1"
+
+
+def test_results_that_do_not_fit_are_one_line(tmp_path):
+    for place, pages in (("export", 2), ("evaluate", 0)):
+        (tmp_path / place).mkdir()
+        outcome = full_disk.play_disk(Disk(place, pages), tmp_path / place)
+        assert outcome == f"{place}: one line, exit code 1"
