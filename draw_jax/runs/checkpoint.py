@@ -39,13 +39,16 @@ class Checkpoints:
         losses: of validation by step, lower is better, as `validation_losses` gives them.
 
     Raises:
-        CheckpointError: if a file of an earlier version keeps Orbax from looking at the directory.
+        CheckpointError: if the directory cannot be made, or a file of an earlier version keeps
+            Orbax from looking at it.
     """
 
     def __init__(self, directory: Path, keep: int, losses: Mapping[int, float] | None = None):
         stored.check_losses(directory)
         self._losses = dict(losses or {})
         self._directory, self._damaged = directory, directory.parent / "damaged"
+        with self._writing():
+            directory.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             directory.resolve(),
             options=ocp.CheckpointManagerOptions(
@@ -198,7 +201,7 @@ class Checkpoints:
             yield
         except Exception as error:  # Orbax hands on whatever its threads met
             raise CheckpointError(
-                f"cannot write to {self._manager.directory} ({reason(error)}); the checkpoints "
+                f"cannot write to {self._directory} ({reason(error)}); the checkpoints "
                 "that are there stay: once it can be written, the same command continues"
             ) from error
 
