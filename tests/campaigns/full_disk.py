@@ -72,7 +72,7 @@ def play(rng: random.Random, folder: Path) -> str:
     files = rng.randrange(4, 4 + _PLACES[place]) if rng.random() < 0.2 else 0
     if files:
         pages = 10_000
-    return play_disk(Disk(place, pages, left, files), folder, again=rng.random() < 0.5)
+    return play_disk(Disk(place, pages, left, files), folder, again=rng.random() < 0.3)
 
 
 def play_disk(small: Disk, folder: Path, again: bool = False) -> str:
