@@ -55,7 +55,6 @@ def run(
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _tell_unraisable
     warnings.formatwarning = lambda message, *where, **more: f"warning: {message}\n"
-    warnings.filterwarnings("ignore", "coroutine .* was never awaited")
     if importlib.util.find_spec("configs") is None:
         sys.modules["configs"] = configs  # files of version 0.1 say `from configs import mnist`
     if _HELP & set(argv[1:]):
