@@ -32,12 +32,12 @@ def get_config() -> ConfigDict:
     config.model.loss_steps = 4  # the last glimpses whose mean cross-entropy is the loss
     config.model.read_delta = 1.0  # first read window: stride, 1 = covers the image
     config.model.read_sigma = 4.0  # first read window: standard deviation of a filter, pixels
-    config.model.max_gamma = 16.0  # bound of a glimpse's intensity; 0 = none, as in the paper
+    config.model.max_gamma = 4.0  # bound of a glimpse's intensity; 0 = none, as in the paper
     config.model.dtype = "float32"  # of the matrix products' operands: float32 or bfloat16
     config.model.unroll = 1  # time steps in one pass of the compiled loop: speed only
 
     config.train.num_steps = 200_000
-    config.train.learning_rate = 3e-3
+    config.train.learning_rate = 2e-3
     config.train.warmup_steps = 1_000
     config.train.decay_steps = 200_000
     config.train.final_learning_rate = 0.01

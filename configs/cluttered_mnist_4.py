@@ -14,4 +14,6 @@ def get_config() -> ConfigDict:
     config = cluttered_mnist.get_config()
     config.model.time_steps = 4
     config.model.loss_steps = 2
+    config.model.max_gamma = 16.0
+    config.train.learning_rate = 3e-3
     return config

@@ -111,6 +111,7 @@ def test_the_classifiers_are_table_3_of_the_paper(name, time_steps):
     assert {n for n, v in fields(config).items() if v != fields(load("cluttered_mnist"))[n]} <= {
         "model.time_steps",
         "model.loss_steps",
+        "model.max_gamma",
         "train.learning_rate",
     }
 

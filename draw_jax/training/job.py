@@ -1,7 +1,6 @@
 """What the loop works with: a run's data, model and state, and what it leaves in its directory."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -269,27 +268,6 @@ class Job:
             f"{self.run}: {self.config.data.name} ({count}), "
             f"{size:,} parameters, {kind}; {begin}, to step {self.train.num_steps}"
         )
-
-
-class Clock:
-    """Updates per second since the last reading, validation time left out."""
-
-    def __init__(self, step: int):
-        self._step, self._time = step, time.perf_counter()
-
-    def steps_per_second(self, step: int) -> float:
-        """Returns the rate of the updates since the last call."""
-        now = time.perf_counter()
-        rate = (step - self._step) / max(now - self._time, 1e-9)
-        self._step, self._time = step, now
-        return rate
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leaves out the time until its end."""
-        began = time.perf_counter()
-        yield
-        self._time += time.perf_counter() - began
 
 
 def _check_none_are_missing(run: Path, train: ConfigDict) -> None:

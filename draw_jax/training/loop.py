@@ -2,6 +2,8 @@
 
 import contextlib
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -13,7 +15,7 @@ from draw_jax.system import processes
 from draw_jax.training import config as settings
 from draw_jax.training import signals
 from draw_jax.training.divergence import DivergedError, FiniteCheck
-from draw_jax.training.job import Clock, Job
+from draw_jax.training.job import Job
 
 # Exit codes of train.py.
 FINISHED, ERROR, BAD_CONFIG, STOPPED, DIVERGED = range(5)
@@ -134,3 +136,24 @@ def _tell_divergence(error: DivergedError, job: Job, good: int | None) -> None:
     if jax.process_index() == 0:
         with contextlib.suppress(OSError):  # the exit code still tells
             print(f"error: {text}", file=sys.stderr, flush=True)
+
+
+class Clock:
+    """Updates per second since the last reading, validation time left out."""
+
+    def __init__(self, step: int):
+        self._step, self._time = step, time.perf_counter()
+
+    def steps_per_second(self, step: int) -> float:
+        """Returns the rate of the updates since the last call."""
+        now = time.perf_counter()
+        rate = (step - self._step) / max(now - self._time, 1e-9)
+        self._step, self._time = step, now
+        return rate
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves out the time until its end."""
+        began = time.perf_counter()
+        yield
+        self._time += time.perf_counter() - began
