@@ -44,6 +44,7 @@ _PROCESS_TIMEOUT = flags.DEFINE_float(
     lower_bound=1.0,
     flag_values=FLAGS,
 )
+_LONGEST = 10**6  # seconds to wait for another process
 _MAY_DIFFER = ("config.data.data_dir", "config.data.manual_dir")  # between the processes of a job
 
 _OPEN_FILES = 128  # at a time: three times what was counted while a checkpoint is written
@@ -69,6 +70,10 @@ def main() -> int:
     compilation.keep()
     if not _DISTRIBUTED.value:
         return loop.train(config, run)
+    if not _PROCESS_TIMEOUT.value <= _LONGEST:  # nor is nan
+        raise ValueError(
+            f"--process_timeout: expected 1 to {_LONGEST:,} seconds, got {_PROCESS_TIMEOUT.value}"
+        )
     try:
         with processes.join(_facts(config, run), _PROCESS_TIMEOUT.value) as team:
             return loop.train(config, run, team)

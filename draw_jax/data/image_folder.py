@@ -1,5 +1,6 @@
 """A folder of one's own pictures as a data set: found, cropped, resized and split, decoded once."""
 
+import errno
 import hashlib
 import os
 import sys
@@ -152,6 +153,8 @@ def open_picture(
 def _open(path: str | os.PathLike[str], channels: int, need: int | None) -> Image.Image:
     """Return what `open_picture` does, for threads: these share the filter of warnings."""
     mode = "L" if channels == 1 else "RGB"
+    if not (os.path.isfile(path) or os.path.isdir(path)) and os.path.exists(path):
+        raise OSError(errno.EINVAL, "a pipe or a device, no file")  # opening it might wait for ever
     with Image.open(path, formats=_FORMATS) as image:
         if need is not None:
             # At least twice the size that is needed, so that the Lanczos filter has its say.

@@ -57,9 +57,19 @@ def there(data_dir: Path, name: str) -> str:
 
 
 def split_sizes(folder: Path) -> dict[str, int]:
-    """Return the number of examples in each split of a prepared folder."""
-    info = json.loads((folder / "dataset_info.json").read_text())
-    return {s["name"]: sum(map(int, s.get("shardLengths", []))) for s in info.get("splits", [])}
+    """Return the number of examples in each split of a prepared folder.
+
+    Raises:
+        DataNotFound: the folder does not tell.
+    """
+    file = folder / "dataset_info.json"
+    try:
+        splits = json.loads(file.read_text()).get("splits", [])
+        return {s["name"]: sum(map(int, s.get("shardLengths", []))) for s in splits}
+    except Exception as error:  # noqa: BLE001 - what is no such object fails in many ways
+        raise DataNotFound(
+            f"cannot read {file} ({_cause(error)}): delete that folder and prepare the data set again"
+        ) from None
 
 
 def read(folder: Path, split: str, start: int, stop: int) -> ArraySplit:

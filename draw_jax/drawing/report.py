@@ -1,5 +1,6 @@
 """The pictures that a run directory holds: of validations, and the report."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,9 @@ def write(run: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None
     if not any(name in row for row in rows for name in columns):
         return
     sheets = [
-        (int(path.stem.removeprefix("step_")), np.load(path) / 255)
+        (int(path.stem.removeprefix("step_")), sheet / 255)
         for path in sorted((run / "samples").glob("step_*.npy"))
+        if (sheet := _sheet(path)) is not None
     ]
     latest = {name: np.array(row[name]) for row in rows for name in _PER_STEP if name in row}
     curves.report(
@@ -86,6 +88,18 @@ def write(run: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None
         error_per_step=latest.get("error_per_step"),
         confusion=latest.get("confusion"),
     )
+
+
+def _sheet(path: Path) -> np.ndarray | None:
+    """Returns the samples of a validation, uint8 [B, H, W, C]; None, with a warning, if damaged."""
+    try:
+        sheet = np.load(path)
+        if sheet.dtype == np.uint8 and sheet.ndim == 4 and sheet.size:
+            return sheet
+    except (ValueError, EOFError, OSError):  # no array of NumPy's, or a part of one
+        pass
+    warnings.warn(f"{path} is damaged: report.png leaves it out", stacklevel=3)
+    return None
 
 
 def what_to_look_at(run: Path, model: Model, step: int) -> str:

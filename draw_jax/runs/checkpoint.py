@@ -2,14 +2,14 @@
 
 Orbax writes them, asynchronously and one complete step at a time. Beside the arrays stands a
 SHA-256 of every leaf, since a flipped byte would else be restored without a word. Which of them is
-the best on validation is told by the lines of metrics.jsonl.
+the best on validation is told by the lines of metrics.jsonl, and by the newest checkpoint where
+these are lost.
 """
 
 import contextlib
+import json
 import os
 import shutil
-import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,10 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from draw_jax.model import build
-from draw_jax.model.task import Model, Task, Variables
-from draw_jax.runs import directory, export, stored
-from draw_jax.runs.leaves import CheckpointError, Leaves, digest, flatten, reason, unflatten
-from draw_jax.runs.metrics import MetricsFile
+from draw_jax.model.task import Model, Variables
+from draw_jax.runs import digests, directory, export, stored
+from draw_jax.runs.leaves import CheckpointError, digest, flatten, reason, unflatten
 
-_ATTEMPTS = 20  # to read a checkpoint of a run that is training
 _NONE, _REFUSED = -1, -2  # what process 0 tells the others in place of a step
 
 
@@ -36,29 +34,45 @@ class Checkpoints:
     Args:
         directory: where they lie; made if missing.
         keep: how many of the newest to keep, >= 1. The best on validation is kept besides.
-        losses: of validation by step, lower is better, as `validation_losses` gives them.
+        losses: of validation by step, lower is better, as `stored.validation_losses` gives them.
+        config: of the run, kept in every checkpoint so that no other one is taken for it.
 
     Raises:
-        CheckpointError: if the directory cannot be made, or a file of an earlier version keeps
+        CheckpointError: if the directory cannot be made, or a damaged file of any checkpoint keeps
             Orbax from looking at it.
     """
 
-    def __init__(self, directory: Path, keep: int, losses: Mapping[int, float] | None = None):
-        stored.check_losses(directory)
+    def __init__(
+        self,
+        directory: Path,
+        keep: int,
+        losses: Mapping[int, float] | None = None,
+        config: ConfigDict | None = None,
+    ):
+        self._config = json.loads(config.to_json()) if config else {}
         self._losses = dict(losses or {})
         self._directory, self._damaged = directory, directory.parent / "damaged"
         with self._writing():
             directory.mkdir(parents=True, exist_ok=True)
-        self._manager = ocp.CheckpointManager(
-            directory.resolve(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=_Preservation(keep, self._losses),
-                cleanup_tmp_directories=True,  # what a kill while saving left behind
-                # Where a thread of its own makes the folders and cannot, the others wait for it
-                # for ten minutes.
-                async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
-            ),
-        )
+        try:
+            self._manager = ocp.CheckpointManager(
+                directory.resolve(),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=_Preservation(keep, self._losses),
+                    cleanup_tmp_directories=True,  # what a kill while saving left behind
+                    # Where a thread of its own makes the folders and cannot, the others wait for
+                    # it for ten minutes.
+                    async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
+                ),
+            )
+        except OSError:
+            raise
+        except Exception as error:  # of the files that it reads in every checkpoint
+            stored.check_json(directory)
+            raise CheckpointError(
+                f"Orbax cannot look into {directory} ({reason(error)}): move the checkpoint away "
+                "whose _CHECKPOINT_METADATA is damaged"
+            ) from error
 
     def save(self, step: int, items: dict[str, Any], loss: float | None) -> None:
         """Starts writing a checkpoint; returns once the arrays are copied.
@@ -79,14 +93,22 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         leaves = {name: flatten(tree) for name, tree in items.items()}
-        digests = {name: {k: digest(v) for k, v in tree.items()} for name, tree in leaves.items()}
+        told = {name: {k: digest(v) for k, v in tree.items()} for name, tree in leaves.items()}
+        told[stored.RUN] = self._of_run(step)
         saves: dict[str, Any] = {name: ocp.args.PyTreeSave(tree) for name, tree in leaves.items()}
         with self._writing():
             self._manager.save(
                 step,
-                args=ocp.args.Composite(digests=ocp.args.JsonSave(digests), **saves),
+                args=ocp.args.Composite(digests=ocp.args.JsonSave(told), **saves),
                 force=True,
             )
+
+    def _of_run(self, step: int) -> dict[str, Any]:
+        """Returns what a checkpoint tells of its run, signed."""
+        losses = {f"{s}": float(v) for s, v in self._losses.items() if s <= step}
+        return digests.signed(
+            {"config": self._config, "losses": {s: v for s, v in losses.items() if np.isfinite(v)}}
+        )
 
     def restore_newest(
         self, templates: dict[str, Any], optional: Mapping[str, Any] | None = None
@@ -215,23 +237,8 @@ class _Preservation:
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Returns whether to keep each: the newest ones, and the best."""
         found = [checkpoint.step for checkpoint in checkpoints]  # ascending
-        best = _ranked(found, self._losses)[:1]
+        best = stored.ranked(found, self._losses)[:1]
         return [step in (*found[-self._newest :], *best) for step in found]
-
-
-def _ranked(steps: Sequence[int], losses: Mapping[int, float]) -> list[int]:
-    """Returns the steps that were validated, the best first; of equal ones the newest."""
-    return sorted((s for s in steps if s in losses), key=lambda s: (losses[s], -s))
-
-
-def validation_losses(run: Path, task: Task) -> dict[int, float]:
-    """Returns a run's losses on validation by step, lower is better, from its metrics.jsonl."""
-    sign = 1 if task.lower_is_better else -1
-    return {
-        row["step"]: sign * row[task.metric]
-        for row in MetricsFile(run / "metrics.jsonl").rows()
-        if row["split"] == "validation" and np.isfinite(row.get(task.metric, np.nan))
-    }
 
 
 def load(
@@ -257,9 +264,9 @@ def load(
     if (path / "config.json").is_file():
         config = directory.read_config(path)
         model = build.build(config)
-        leaves = _load_run(path, step, build.task(model))
+        leaves = stored.weights(path, step, config, build.task(model))
     elif export.is_name(run):
-        _refuse_step(f"the shipped weights {str(run)!r} hold", step)
+        stored.refuse_step(f"the shipped weights {str(run)!r} hold", step)
         config, leaves = export.read(str(run))
         model = build.build(config)
     else:
@@ -271,50 +278,3 @@ def load(
     template = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
     params = unflatten(leaves, template["params"], f"weights of {str(run)!r}")
     return config, model, {"params": params}
-
-
-def _load_run(run: Path, step: int | None, task: Task) -> Leaves:
-    checkpoints = run / "checkpoints"
-    if not checkpoints.is_dir() and (run / "weights.npz").is_file():  # of `draw-jax export`
-        _refuse_step(f"{run} holds", step)
-        return export.read_leaves(run)
-    if not checkpoints.is_dir():
-        raise CheckpointError(f"{run} holds no checkpoint yet")
-    if step is not None:
-        found = stored.steps(checkpoints)
-        if step not in found:
-            raise CheckpointError(f"{run} has no checkpoint of step {step}; it has {found}")
-        return _read_weights(checkpoints, step)
-    if not (run / "metrics.jsonl").exists():
-        warnings.warn(
-            f"{run} has no metrics.jsonl to tell the best; taking the newest", stacklevel=3
-        )
-    losses = validation_losses(run, task)
-    tried: set[int] = set()
-    for attempt in range(_ATTEMPTS):
-        found = stored.steps(checkpoints)
-        best = _ranked(found, losses)
-        newest = [s for s in reversed(found) if s not in best]
-        for candidate in (s for s in (*best, *newest) if s not in tried):
-            try:
-                return _read_weights(checkpoints, candidate)
-            except CheckpointError as error:
-                if not (checkpoints / f"{candidate}").exists():
-                    break  # a run that is training has replaced it: look again
-                tried.add(candidate)
-                warnings.warn(f"{error}; taking the next best", stacklevel=3)
-        else:
-            break
-        time.sleep(0.1 * attempt)
-    raise CheckpointError(f"{run} holds no checkpoint that can be read (of {len(found)})")
-
-
-def _refuse_step(these_hold: str, step: int | None) -> None:
-    """Raises ValueError if a checkpoint is asked of exported weights, which have none."""
-    if step is not None:
-        raise ValueError(f"--checkpoint: {these_hold} one set of weights, no checkpoint {step}")
-
-
-def _read_weights(checkpoints: Path, step: int) -> Leaves:
-    item = "average" if "average" in stored.digests(checkpoints, step) else "params"
-    return stored.read(checkpoints, step, [item])[item]

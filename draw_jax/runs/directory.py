@@ -3,8 +3,9 @@
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -15,6 +16,7 @@ from draw_jax.system.errors import UserError
 
 # What a run writes; also what a job's own output may be called.
 _OURS = {"config.json", "metrics.jsonl", "checkpoints", "samples", "tensorboard", "damaged"}
+WEIGHTS = "weights"  # a field of exported weights' config.json: their digest
 _WELCOME = {".log", ".out", ".err", ".tmp", ".png"}
 
 
@@ -93,7 +95,7 @@ def parse_config(data: bytes, source: str) -> ConfigDict:
     """
     try:
         fields = json.loads(data)
-    except ValueError as error:  # no JSON, or no UTF-8
+    except (ValueError, RecursionError) as error:  # no JSON, or no UTF-8; brackets in brackets
         raise CheckpointError(f"{source} cannot be read: {error}") from error
     sound = None
     if isinstance(fields, dict):
@@ -109,16 +111,43 @@ def parse_config(data: bytes, source: str) -> ConfigDict:
             f"{source} is not what was written: its digest differs. If it was changed on purpose, "
             'delete its field "digest"; else take it from a copy of the run'
         )
+    fields.pop(WEIGHTS, None)
     return ConfigDict(legacy.filled(fields)).lock()
+
+
+def differing(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:
+    """Returns names of fields that decide what a run's weights mean and differ, [] for none.
+
+    Args:
+        ours: a configuration.
+        theirs: the fields of one as a checkpoint has them, {} where it has none.
+    """
+    if not theirs:
+        return []
+
+    def flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+        fields = legacy.filled(dict(fields))
+        return {f"{g}.{k}": v for g in ("data", "model") for k, v in fields[g].items()} | {
+            name: fields[name] for name in ("seed", "kind")
+        }
+
+    new, old = flat(json.loads(ours.to_json())), flat(theirs)
+    free = {"data.data_dir", "data.manual_dir", "model.unroll"}
+    return [n for n in sorted({*new, *old} - free) if new.get(n) != old.get(n)]
 
 
 def is_unsigned(run: Path) -> bool:
     """Returns whether a run's config.json has no digest, as those of earlier versions."""
     path = run / "config.json"
-    return path.exists() and digests.FIELD not in json.loads(path.read_bytes())
+    try:
+        fields = json.loads(path.read_bytes()) if path.exists() else None
+    except (ValueError, RecursionError):  # as a power cut may leave it before the first checkpoint
+        return False
+    return isinstance(fields, dict) and digests.FIELD not in fields
 
 
-def write_config(run: Path, config: ConfigDict) -> None:
-    """Writes `config.json` whole or not at all."""
-    text = json.dumps(digests.signed(json.loads(config.to_json())), indent=2) + "\n"
+def write_config(run: Path, config: ConfigDict, weights: str | None = None) -> None:
+    """Writes `config.json` whole or not at all, of exported weights with their digest."""
+    fields = json.loads(config.to_json()) | ({WEIGHTS: weights} if weights else {})
+    text = json.dumps(digests.signed(fields), indent=2) + "\n"
     files.write_whole(run / "config.json", lambda file: file.write(text.encode()))

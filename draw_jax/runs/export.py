@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from draw_jax.runs import directory
-from draw_jax.runs.leaves import CheckpointError, Leaves, flatten
+from draw_jax.runs import digests, directory
+from draw_jax.runs.leaves import CheckpointError, Leaves, digest, flatten
 from draw_jax.system import files
 
 FOLDER = resources.files("draw_jax") / "pretrained"
@@ -70,15 +70,25 @@ def read_leaves(folder: Traversable) -> Leaves:
     """Returns the float32 leaves of a folder that `write` made.
 
     Raises:
-        CheckpointError: if weights.npz is missing or damaged.
+        CheckpointError: if weights.npz is missing or damaged, or not those of config.json.
     """
     try:
         with (folder / "weights.npz").open("rb") as file, np.load(file) as arrays:
-            return {key: arrays[key].astype(np.float32) for key in arrays.files}
+            leaves = {key: arrays[key] for key in arrays.files}
+            found = _digest(leaves)
+            leaves = {key: leaf.astype(np.float32) for key, leaf in leaves.items()}
     except _DAMAGE as error:
         raise CheckpointError(
             f"{folder / 'weights.npz'} is damaged ({error or 'an empty file'})"
         ) from error
+    told = json.loads((folder / "config.json").read_bytes()).get(directory.WEIGHTS, found)
+    if told != found:
+        raise CheckpointError(f"{folder}: config.json is of other weights than weights.npz holds")
+    return leaves
+
+
+def _digest(leaves: Leaves) -> str:
+    return digests.of_json({key: digest(leaf) for key, leaf in leaves.items()})
 
 
 def write(config: ConfigDict, params: Any, target: Path, dtype: str, card_text: str) -> None:
@@ -104,5 +114,5 @@ def write(config: ConfigDict, params: Any, target: Path, dtype: str, card_text: 
         if not np.isfinite(leaves[key]).all():
             raise ValueError(f"--dtype: {key} holds values beyond {dtype}; take float32")
     files.write_whole(target / "weights.npz", lambda file: np.savez_compressed(file, **leaves))
-    directory.write_config(target, config)
+    directory.write_config(target, config, _digest(leaves))
     files.write_whole(target / "card.md", lambda file: file.write(card_text.encode()))

@@ -43,14 +43,15 @@ class MetricsFile:
             return []
         lines = self._path.read_bytes().split(b"\n")
         torn = lines.pop()  # what follows the last line's end: mostly nothing
-        found = [(_row(line), line) for line in lines]
+        signed = any(digests.FIELD in _fields(line) for line in lines)
+        found = [(_row(line, signed), line) for line in lines]
         for number, (row, _) in enumerate(found, start=1):
             if row is None:
                 warnings.warn(
                     f"{self._path}: line {number} is damaged, so what it told is left out",
                     stacklevel=3,
                 )
-        if (row := _row(torn)) is not None:
+        if (row := _row(torn, signed)) is not None:
             found.append((row, torn))
         return found
 
@@ -87,17 +88,37 @@ def _line(row: dict[str, Any]) -> bytes:
     return json.dumps(digests.signed(row)).encode()
 
 
-def _row(line: bytes) -> dict[str, Any] | None:
-    """Returns what a line tells, without its digest; None where it is no sound line of ours."""
+def _fields(line: bytes) -> dict[str, Any]:
+    """Returns the object on a line, {} where there is none."""
     try:
         fields = json.loads(line)
-    except ValueError:  # no JSON, or no UTF-8
-        return None
-    if not isinstance(fields, dict):
-        return None
-    row, sound = digests.verified(fields)
+    except (ValueError, RecursionError):  # no JSON, or no UTF-8; brackets in brackets
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _row(line: bytes, signed: bool) -> dict[str, Any] | None:
+    """Returns what a line tells, without its digest; None where it is no sound line of ours.
+
+    Args:
+        line: of a file.
+        signed: whether others of the file have digests, so that one without is not ours.
+    """
+    row, sound = digests.verified(_fields(line))
     known = type(row.get("step")) is int and isinstance(row.get("split"), str)
+    if sound is None:
+        numbers = (value for name, value in row.items() if name != "split")
+        known = known and not signed and all(map(_is_number, numbers))
     return row if known and sound is not False else None
+
+
+def _is_number(value: Any) -> bool:
+    """Returns whether a value is a number, or a list or a table of numbers."""
+    try:
+        array = np.array(value)
+    except ValueError:  # lists of different lengths
+        return False
+    return array.dtype.kind in "if" and array.ndim <= 2 and array.size > 0
 
 
 class Progress:

@@ -3,17 +3,29 @@
 Reading changes nothing and waits for no other process.
 """
 
+import contextlib
 import errno
 import json
 import os
-from collections.abc import Sequence
+import time
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
 
+from draw_jax.model.task import Task
+from draw_jax.runs import directory as runs
+from draw_jax.runs import export
+from draw_jax.runs.digests import verified
 from draw_jax.runs.leaves import CheckpointError, Leaves, digest, reason
+from draw_jax.runs.metrics import MetricsFile
 
+_ATTEMPTS = 20  # to read a checkpoint of a run that is training
+RUN = "run"  # beside the digests: the configuration, and the losses on validation so far
 # What keeps sound bytes from being read; found by its words in the errors of libraries.
 _NOT_OF_THE_BYTES = [
     os.strerror(number)
@@ -42,9 +54,57 @@ def digests(directory: Path, step: int) -> dict[str, dict[str, str]]:
     try:
         found = ocp.JsonCheckpointHandler().restore(_path(directory, step) / "digests")
         assert all(isinstance(item, dict) and item for item in found.values())
+        assert verified(found.get(RUN, {}))[1] is not False
     except Exception as error:  # by file, Orbax raises ValueError, JSONDecodeError, bare Exception
         raise _blame(_path(directory, step), error) from error
     return found
+
+
+def told_of_run(directory: Path, step: int) -> dict[str, Any]:
+    """Returns `config` and `losses` of the run as a checkpoint has them; {} of earlier versions.
+
+    Raises:
+        DamagedError, CheckpointError: as `read` does.
+    """
+    return verified(digests(directory, step).get(RUN, {}))[0]
+
+
+def newest_told_of_run(directory: Path) -> dict[str, Any]:
+    """Returns what the newest checkpoint that can be read tells of its run; {} if none does."""
+    for step in reversed(steps(directory)):
+        with contextlib.suppress(CheckpointError):
+            return told_of_run(directory, step)
+    return {}
+
+
+def validation_losses(run: Path, task: Task) -> dict[int, float]:
+    """Returns a run's losses on validation by step, lower is better, from its metrics.jsonl.
+
+    Those that its lines have lost are taken, with a warning, from the newest checkpoint.
+
+    Raises:
+        CheckpointError: if the two tell different losses: of other runs.
+    """
+    sign, path = 1 if task.lower_is_better else -1, run / "metrics.jsonl"
+    losses = {
+        row["step"]: sign * row[task.metric]
+        for row in MetricsFile(path).rows()
+        if row["split"] == "validation" and np.isfinite(row.get(task.metric, np.nan))
+    }
+    kept = newest_told_of_run(run / "checkpoints").get("losses", {})
+    kept = {int(step): loss for step, loss in kept.items()}
+    if foreign := [step for step in kept if losses.get(step, kept[step]) != kept[step]]:
+        raise CheckpointError(
+            f"{path} is not of this run: of step {foreign[0]} it tells another loss than the "
+            "checkpoints do. Put back the run's own, or delete it"
+        )
+    if lost := sorted(set(kept) - set(losses)):
+        warnings.warn(
+            f"{path} has lost the validation of step {', '.join(map(str, lost))}; its loss is taken "
+            "from the checkpoints",
+            stacklevel=2,
+        )
+    return losses | kept
 
 
 def read(
@@ -87,18 +147,95 @@ def read(
     return leaves
 
 
-def check_losses(directory: Path) -> None:
-    """Raises CheckpointError naming a damaged loss beside a checkpoint of an earlier version.
+def ranked(steps: Sequence[int], losses: Mapping[int, float]) -> list[int]:
+    """Returns the steps that were validated, the best first; of equal ones the newest."""
+    return sorted((s for s in steps if s in losses), key=lambda s: (losses[s], -s))
 
-    We read none of them, but Orbax reads all and stops at one that is no JSON.
+
+def weights(run: Path, step: int | None, config: ConfigDict, task: Task) -> Leaves:
+    """Returns the leaves of a run's weights for use: their EMA where the run keeps it.
+
+    Args:
+        run: a run directory, or a folder of `draw-jax export`.
+        step: which checkpoint; None = the best on validation, else the newest.
+        config: of the run.
+        task: of the configuration.
+
+    Raises:
+        ValueError: if a step is asked of exported weights.
+        CheckpointError: if there is no such checkpoint, or it is damaged or of another run.
     """
-    for path in sorted(directory.glob("*/metrics/metrics")):
-        try:
-            json.loads(path.read_bytes())
-        except ValueError as error:
-            raise CheckpointError(
-                f"{path} is damaged ({error}); delete {path.parent}: metrics.jsonl tells the same"
-            ) from error
+    checkpoints = run / "checkpoints"
+    if not checkpoints.is_dir() and (run / "weights.npz").is_file():  # of `draw-jax export`
+        refuse_step(f"{run} holds", step)
+        return export.read_leaves(run)
+    if not checkpoints.is_dir():
+        raise CheckpointError(f"{run} holds no checkpoint yet")
+    own = None if runs.is_unsigned(run) else config  # which was changed on purpose, or is old
+    if step is not None:
+        found = steps(checkpoints)
+        if step not in found:
+            raise CheckpointError(f"{run} has no checkpoint of step {step}; it has {found}")
+        return _read_weights(checkpoints, step, own)
+    losses = validation_losses(run, task)
+    if not losses and not (run / "metrics.jsonl").exists():
+        warnings.warn(
+            f"{run} has no metrics.jsonl to tell the best; taking the newest", stacklevel=3
+        )
+    tried: set[int] = set()
+    for attempt in range(_ATTEMPTS):
+        found = steps(checkpoints)
+        best = ranked(found, losses)
+        newest = [s for s in reversed(found) if s not in best]
+        for candidate in (s for s in (*best, *newest) if s not in tried):
+            try:
+                return _read_weights(checkpoints, candidate, own)
+            except CheckpointError as error:
+                if not (checkpoints / f"{candidate}").exists():
+                    break  # a run that is training has replaced it: look again
+                tried.add(candidate)
+                warnings.warn(f"{error}; taking the next best", stacklevel=3)
+        else:
+            break
+        time.sleep(0.1 * attempt)
+    raise CheckpointError(f"{run} holds no checkpoint that can be read (of {len(found)})")
+
+
+def refuse_step(these_hold: str, step: int | None) -> None:
+    """Raises ValueError if a checkpoint is asked of exported weights, which have none."""
+    if step is not None:
+        raise ValueError(f"--checkpoint: {these_hold} one set of weights, no checkpoint {step}")
+
+
+def _read_weights(checkpoints: Path, step: int, config: ConfigDict | None) -> Leaves:
+    told = told_of_run(checkpoints, step).get("config", {})
+    if config and (fields := runs.differing(config, told)):
+        raise CheckpointError(
+            f"checkpoint of step {step} is of a run with another config.{fields[0]} than config.json "
+            "has: put the run's own back or, if it was changed on purpose, delete its field "
+            '"digest"'
+        )
+    item = "average" if "average" in digests(checkpoints, step) else "params"
+    return read(checkpoints, step, [item])[item]
+
+
+def check_json(directory: Path) -> None:
+    """Raises CheckpointError naming a damaged file that Orbax reads, for no use of ours.
+
+    Besides its own there are the losses beside the checkpoints of an earlier version.
+    """
+    for name, way_out in (
+        ("_CHECKPOINT_METADATA", "move {} away, and the run continues from another checkpoint"),
+        ("metrics/metrics", "delete {}: metrics.jsonl tells the same"),
+    ):
+        for path in sorted(directory.glob(f"*/{name}")):
+            try:
+                fields = json.loads(path.read_bytes())
+                cause = "" if isinstance(fields, dict) else "no JSON object"
+            except (ValueError, RecursionError) as error:
+                cause = str(error)
+            if cause:
+                raise CheckpointError(f"{path} is damaged ({cause}); {way_out.format(path.parent)}")
 
 
 def _path(directory: Path, step: int) -> Path:

@@ -136,7 +136,7 @@ def check_writable(file: str) -> bool:
         flags.ValidationError: if it could not, before any work is done for it.
     """
     path = Path(file)
-    if file and (path.is_dir() or not path.parent.is_dir()):
+    if file and ((path.exists() and not path.is_file()) or not path.parent.is_dir()):
         raise flags.ValidationError("expected a file in a folder that is there")
     try:
         if file and path.exists():

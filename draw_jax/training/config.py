@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from draw_jax.model import build
 from draw_jax.model.task import Task
-from draw_jax.runs import directory, legacy
+from draw_jax.runs import directory, legacy, stored
 from draw_jax.runs.directory import RunConflictError
 from draw_jax.system import cli, devices
 
@@ -56,6 +57,7 @@ _TEXT = (
     "train.on_divergence",
 )
 _ON_DIVERGENCE = ("stop", "rollback", "continue")
+_FLOAT32 = float(np.finfo(np.float32).max)
 _LARGEST = 2**20  # of a layer; a model far below it fills any machine
 
 
@@ -68,14 +70,17 @@ def check(config: ConfigDict) -> Task:
     """
     for name in ("seed", "model", *_WHOLE, *_REAL, *_TEXT):
         _field(config, name)
+    _check_can_be_kept(config)
     cli.check_seed("config.seed", config.seed)
     for name in _TEXT:
         _expect(isinstance(_field(config, name), str), config, name, "text")
     for name, least in _WHOLE.items():
         _expect(type(_field(config, name)) is int, config, name, "a whole number")
         _expect(_field(config, name) >= least, config, name, f">= {least}")
+        _expect(_field(config, name) < 2**31, config, name, "< 2147483648 (2^31)")
     for name in _REAL:
         _expect(type(_field(config, name)) in (int, float), config, name, "a number")
+        _expect(not _field(config, name) > _FLOAT32, config, name, f"<= {_FLOAT32:g}, finite")
     train = config.train
     for name in ("clip_norm", "final_learning_rate"):
         _expect(0 <= train[name] < math.inf, config, f"train.{name}", ">= 0, finite")
@@ -108,6 +113,19 @@ def _field(config: ConfigDict, name: str) -> Any:
             raise ValueError(f"config.{name}: missing; configs/mnist.py has every field")
         value = value[part]
     return value
+
+
+def _check_can_be_kept(config: ConfigDict, prefix: str = "config") -> None:
+    """Raises ValueError naming a field whose value config.json cannot hold, such as bytes."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            _check_can_be_kept(value, f"{prefix}.{name}")
+            continue
+        try:
+            ConfigDict({"value": value}).to_json()
+        except (TypeError, ValueError) as error:
+            kind = type(value).__name__
+            raise ValueError(f"{prefix}.{name}: expected what JSON can hold, got {kind}") from error
 
 
 def _check_sizes(model: ConfigDict) -> None:
@@ -182,8 +200,13 @@ def check_continues(config: ConfigDict, run: Path) -> None:
 
     One that ended before its first checkpoint holds nothing that could be lost.
     """
-    if directory.has_begun(run) and (run / "config.json").exists():
-        fields = differing_fields(config, directory.read_config(run))
+    if directory.has_begun(run):
+        theirs = stored.newest_told_of_run(run / "checkpoints").get("config")
+        if (run / "config.json").exists():
+            own = directory.read_config(run)
+            if not theirs or directory.is_unsigned(run):  # which was changed on purpose, or is old
+                theirs = own
+        fields = differing_fields(config, ConfigDict(theirs)) if theirs else []
         if fields:
             raise RunConflictError(
                 f"{run} holds a run of different settings:\n  " + "\n  ".join(fields) + "\n"

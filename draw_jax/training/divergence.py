@@ -86,9 +86,9 @@ class Watch:
         Raises:
             DivergedError: if it tells that the run has collapsed or exploded.
         """
-        if row["split"] == "train":
+        if row["split"] == "train" and _has_numbers(row, self._objective, "grad_norm"):
             self._take_training(row)
-        elif row["split"] == "validation" and "error" in row:
+        elif row["split"] == "validation" and _has_numbers(row, "error"):
             self._take_error(row)
 
     def _take_error(self, row: Mapping[str, Any]) -> None:
@@ -131,3 +131,8 @@ class Watch:
                 f"before, {self._highest:.4g}, {told}",
                 self._earlier_step,
             )
+
+
+def _has_numbers(row: Mapping[str, Any], *names: str) -> bool:
+    """Returns whether a row, which may be of an earlier version, has these values."""
+    return all(isinstance(row.get(name), int | float) for name in names)

@@ -1,6 +1,7 @@
 """What the loop works with: a run's data, model and state, and what it leaves in its directory."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from draw_jax.drawing import report
 from draw_jax.evaluation import passes
 from draw_jax.model import build
 from draw_jax.model.task import Task
-from draw_jax.runs import checkpoint, directory
+from draw_jax.runs import checkpoint, directory, stored
 from draw_jax.runs.metrics import MetricsFile, RunLog
 from draw_jax.system import devices
 from draw_jax.training import config as settings
@@ -56,7 +57,8 @@ class Job:
         self._checkpoints = checkpoint.Checkpoints(
             run / "checkpoints",
             self.train.keep_checkpoints,
-            checkpoint.validation_losses(run, task),
+            stored.validation_losses(run, task),
+            config,
         )
         self.step, state = self._initial()
         unsigned = directory.is_unsigned(run)
@@ -69,6 +71,7 @@ class Job:
                 f"{run} is of an earlier version: its files had no digests to be checked by"
             )
         self._told: set[str] = set()  # splits whose rows tell a divergence, which was said
+        self._warn_of_lost_lines()
         self.state = jax.device_put(state, self._placement.replicated)
         self.update = jit_update(make_update(task, config, self._keys.train), self._placement)
 
@@ -231,6 +234,19 @@ class Job:
 
     def _metrics(self) -> list[dict[str, Any]]:
         return MetricsFile(self.run / "metrics.jsonl").rows()
+
+    def _warn_of_lost_lines(self) -> None:
+        """Warns where metrics.jsonl ends before the last training line that the run has written."""
+        told = stored.newest_told_of_run(self.run / "checkpoints").get("config")
+        if not told or not self._main:
+            return
+        every, path = told["train"]["log_every"], self.run / "metrics.jsonl"
+        last = max((row["step"] for row in MetricsFile(path).rows()), default=0)
+        if last < self.step // every * every:
+            warnings.warn(
+                f"{path} ends at step {last}, but the run went on to {self.step}: lines are lost",
+                stacklevel=2,
+            )
 
     def _prepare(self, image: jax.Array, key: jax.Array) -> jax.Array:
         return splits.prepare(image, self.config.data.binarization, key)

@@ -32,20 +32,21 @@ Update = Callable[[TrainState, Any, Batch], tuple[TrainState, Metrics]]
 def make_optimizer(train: ConfigDict) -> optax.GradientTransformation:
     """Returns clipping by global norm, then Adam under a warm-up and a cosine decay."""
     return optax.chain(
-        optax.clip_by_global_norm(train.clip_norm) if train.clip_norm else optax.identity(),
+        optax.clip_by_global_norm(float(train.clip_norm)) if train.clip_norm else optax.identity(),
         optax.adam(learning_rate(train)),
     )
 
 
 def learning_rate(train: ConfigDict) -> optax.Schedule:
     """Returns the learning rate as a function of the updates done."""
-    warmup = optax.linear_schedule(0.0, train.learning_rate, train.warmup_steps)
-    after: optax.Schedule = optax.constant_schedule(train.learning_rate)
+    peak = float(train.learning_rate)  # JAX would take a whole number for one of 32 bits
+    warmup = optax.linear_schedule(0.0, peak, train.warmup_steps)
+    after: optax.Schedule = optax.constant_schedule(peak)
     if train.decay_steps:
         after = optax.cosine_decay_schedule(
-            train.learning_rate,
+            peak,
             max(1, train.decay_steps - train.warmup_steps),
-            train.final_learning_rate,
+            float(train.final_learning_rate),
         )
     return optax.join_schedules([warmup, after], [train.warmup_steps])
 

@@ -40,7 +40,7 @@ def main(name: str, play: Play, cases: int) -> int:
 
     Args:
         name: of the campaign.
-        play: called with the case's own generator and its own empty folder.
+        play: called with the case's own generator and its own empty folder, whose name is its number.
         cases: how many, unless --cases says.
     """
     parser = argparse.ArgumentParser(prog=f"python -m tests.campaigns.{name}")
@@ -69,8 +69,10 @@ def main(name: str, play: Play, cases: int) -> int:
 
 def play_one(play: Play, seed: int, number: int) -> str:
     """Returns how one case went, played in a folder that is removed afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        return play(random.Random(f"{seed} {number}"), Path(folder))
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent, f"{number}")
+        folder.mkdir()
+        return play(random.Random(f"{seed} {number}"), folder)
 
 
 def run(words: list[str], seconds: float = 120.0, **environment: str) -> Ended:

@@ -14,6 +14,7 @@ from absl import logging
 from PIL import Image
 
 from draw_jax.data import prepared
+from draw_jax.data.interface import DataNotFound
 from tests.data.helpers import replaced, store
 
 SHAPE = (6, 7, 3)
@@ -207,3 +208,11 @@ def test_tensorflow_datasets_itself_failing_to_import_is_told(tmp_path):
         assert line.startswith("cannot import the package wrapt (ImportError: lib.so: cannot open)")
         assert line.endswith("pip install --force-reinstall wrapt")
     assert folder.is_dir()
+
+
+@pytest.mark.parametrize("splits", [5, ["train"], [{"name": "train", "shardLengths": ["x"]}], [{}]])
+def test_a_strange_dataset_info_is_one_line_that_names_it(tmp_path, splits):
+    info = {"fileFormat": "array_record", "splits": splits}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+    with pytest.raises(DataNotFound, match=r"cannot read .*dataset_info\.json \(.*: delete that"):
+        prepared.split_sizes(tmp_path)

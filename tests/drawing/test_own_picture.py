@@ -1,5 +1,7 @@
 """A picture of one's own becomes what the model was trained on."""
 
+import os
+
 import matplotlib
 import numpy as np
 import pytest
@@ -128,3 +130,9 @@ def test_the_smallest_pictures_are_no_trouble(tmp_path, size):
         assert load(image, tmp_path / "a.png").max() == 1
     except NoPicture:
         assert size == (1, 1)  # all of it is paper
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(NoPicture, match="cannot read .*pipe: a pipe or a device, no file"):
+        own_picture.load(tmp_path / "pipe", (28, 28, 1), MNIST, False)

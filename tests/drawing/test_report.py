@@ -69,3 +69,22 @@ def test_the_report_of_a_run_has_its_latest_confusion(tmp_path):
     assert kept[0]["kl_nats"] is None
     report.write(tmp_path, rows, ("error",))
     assert (tmp_path / "report.png").is_file()
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "another array", "no array"])
+def test_damaged_samples_are_left_out_of_the_report_with_a_warning(tmp_path, damage):
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    for step in (1, 2):
+        np.save(samples / f"step_{step:07d}.npy", np.full((4, 3, 3, 1), step, np.uint8))
+    file = samples / "step_0000002.npy"
+    if damage == "another array":
+        np.save(file, np.zeros(3))
+    else:
+        file.write_bytes({"cut": file.read_bytes()[:-5], "empty": b""}.get(damage, b"\x93NUMPY?"))
+    kept = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curves, "report", lambda rows, sheets, *given, **more: kept.append(sheets))
+        with pytest.warns(UserWarning, match=r"step_0000002.npy is damaged: report.png leaves"):
+            report.write(tmp_path, [{"step": 1, "error": 0.5}], ("error",))
+    assert [step for step, _ in kept[0]] == [1]

@@ -50,7 +50,7 @@ def make_run(run, losses, keep=5, average=True):
     """Writes a run of checkpoints {step: loss or None}; each step is the seed of its trees."""
     run.mkdir(exist_ok=True)
     directory.write_config(run, small_config(**SIZES))
-    checkpoints = checkpoint.Checkpoints(run / "checkpoints", keep)
+    checkpoints = checkpoint.Checkpoints(run / "checkpoints", keep, config=small_config(**SIZES))
     metrics = MetricsFile(run / "metrics.jsonl")
     for step, loss in losses.items():
         if loss is not None:
@@ -194,11 +194,65 @@ def test_damage_where_nobody_looks_does_not_matter(run):
 def test_a_damaged_loss_is_told_and_ranks_nothing(run):
     file = run / "metrics.jsonl"
     file.write_bytes(file.read_bytes().replace(b"7.0", b"9.5"))  # of step 2, the best
-    with pytest.warns(UserWarning, match=r"metrics.jsonl: line 2 is damaged"):
-        assert_trees_equal(checkpoint.load(run)[2]["params"], trees(3)["average"])
-    file.unlink()
+    with (
+        pytest.warns(UserWarning, match=r"metrics.jsonl: line 2 is damaged"),
+        pytest.warns(UserWarning, match=r"lost the validation of step 2; its loss is taken from"),
+    ):
+        assert_trees_equal(checkpoint.load(run)[2]["params"], trees(2)["average"])
+    for lose in (lambda: file.write_bytes(b""), file.unlink):
+        lose()
+        with pytest.warns(UserWarning, match=r"lost the validation of step 1, 2, 3; its loss is"):
+            assert_trees_equal(checkpoint.load(run)[2]["params"], trees(2)["average"])
+    forget(run)
     with pytest.warns(UserWarning, match=r"no metrics.jsonl to tell the best; taking the newest"):
         assert_trees_equal(checkpoint.load(run)[2]["params"], trees(4)["average"])
+
+
+def forget(run):
+    """Makes checkpoints like those of earlier versions, which told nothing of their run."""
+    for path in (run / "checkpoints").glob("*/digests/metadata"):
+        fields = json.loads(path.read_bytes())
+        del fields["run"]
+        path.write_text(json.dumps(fields))
+
+
+def test_metrics_of_another_run_are_refused(run):
+    file = run / "metrics.jsonl"
+    file.unlink()
+    MetricsFile(file).write({"step": 3, "split": "validation", "elbo_loss": 1.0})
+    with pytest.raises(checkpoint.CheckpointError, match=r"metrics.jsonl is not of this run: of s"):
+        checkpoint.load(run)
+    forget(run)
+    assert_trees_equal(checkpoint.load(run)[2]["params"], trees(3)["average"])
+
+
+@pytest.mark.parametrize("field", ["seed", "data.binarization", "data.data_dir", "model.unroll"])
+def test_a_configuration_of_another_run_is_refused(run, field):
+    value = {"seed": 7, "data.binarization": "fixed", "data.data_dir": "x", "model.unroll": 2}
+    directory.write_config(run, small_config(**SIZES | {field: value[field]}))
+    if field in ("data.data_dir", "model.unroll"):  # which change no number
+        assert_trees_equal(checkpoint.load(run)[2]["params"], trees(2)["average"])
+        return
+    with pytest.raises(checkpoint.CheckpointError, match=rf"step 2.* another config\.{field} than"):
+        checkpoint.load(run, 2)
+    forget(run)
+    assert_trees_equal(checkpoint.load(run)[2]["params"], trees(2)["average"])
+
+
+@pytest.mark.parametrize("text", ["5", "{", "\udcff"])
+def test_what_stops_orbax_is_named_and_loses_nothing(run, text):
+    path = run / "checkpoints" / "3" / "_CHECKPOINT_METADATA"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    assert_trees_equal(checkpoint.load(run)[2]["params"], trees(2)["average"])
+    try:
+        assert restore(run)[0] == 4
+    except checkpoint.CheckpointError as error:
+        assert f"{path} is damaged" in str(error) and f"move {path.parent} away" in str(error)
+    else:
+        assert text != "5"
+    assert steps(run) == [1, 2, 3, 4]
+    shutil.move(path.parent, run / "damaged_3")
+    assert restore(run)[0] == 4
 
 
 def with_losses(run, text):
@@ -228,6 +282,9 @@ def test_a_loss_that_stops_orbax_is_named_and_can_be_deleted(run):
 def test_the_best_is_still_kept_after_a_restart(run):
     checkpoints = checkpoint.Checkpoints(run / "checkpoints", 1, LOSSES)
     for step in (5, 6):
+        MetricsFile(run / "metrics.jsonl").write(
+            {"step": step, "split": "validation", "elbo_loss": 7.5}
+        )
         checkpoints.save(step, trees(step), 7.5)
     checkpoints.close()
     assert steps(run) == [2, 6]

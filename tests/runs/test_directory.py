@@ -108,3 +108,11 @@ def test_the_layout_of_the_configuration_does_not_matter(tmp_path):
     fields = json.loads(path.read_text())
     path.write_text(json.dumps(dict(reversed(fields.items()))))
     assert directory.read_config(tmp_path).model.enc_size == small_config().model.enc_size
+
+
+@pytest.mark.parametrize("text", ["", "{", "5", "[" * 100_000, '{"seed": 0, "digest": "x"}'])
+def test_what_is_no_configuration_has_no_earlier_version(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    assert not directory.is_unsigned(tmp_path)
+    with pytest.raises(CheckpointError, match="config.json "):
+        directory.read_config(tmp_path)

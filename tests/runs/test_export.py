@@ -81,3 +81,14 @@ def test_a_card_to_fill_in_tells_what_the_configuration_does(shipped):
     card = export.card_to_fill_in("tiny", shipped[0])
     assert card.startswith("# tiny: draw on digits (none binarisation)\n")
     assert "40 updates of 32 images" in card
+
+
+def test_the_files_of_two_exports_are_not_mixed(shipped, tmp_path):
+    config, params = shipped
+    other = jax.tree.map(lambda leaf: leaf + 1, params)
+    export.write(config, other, tmp_path / "other", "float16", "")
+    file = tmp_path / "tiny" / "weights.npz"
+    file.write_bytes((tmp_path / "other" / "weights.npz").read_bytes())
+    with pytest.raises(CheckpointError, match="tiny: config.json is of other weights"):
+        checkpoint.load(tmp_path / "tiny")
+    assert checkpoint.load(tmp_path / "other")

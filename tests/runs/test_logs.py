@@ -81,6 +81,33 @@ def test_lines_of_earlier_versions_are_taken_and_get_a_digest(file, tmp_path):
     assert digests.verified(json.loads(path.read_text())) == (ROW, True)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"elbo_loss": "x"},
+        {"elbo_loss": None},
+        {"kl_per_step": []},
+        {"kl_per_step": [[1.0], 2.0]},
+        {"elbo_loss": 10**400},
+        {"disest": "0123456789abcdef"},  # the word itself was hit
+    ],
+    ids=str,
+)
+def test_a_line_without_digest_that_is_of_no_version_is_left_out(file, tmp_path, other):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps(ROW | other) + "\n")
+    with pytest.warns(UserWarning, match="line 1 is damaged"):
+        assert file.rows() == []
+
+
+def test_a_line_without_digest_is_not_ours_where_others_have_one(file, tmp_path):
+    file.write(ROW)
+    with (tmp_path / "metrics.jsonl").open("a") as lines:
+        lines.write(json.dumps(ROW | {"elbo_loss": 1.0}) + "\n")
+    with pytest.warns(UserWarning, match="line 2 is damaged"):
+        assert file.rows() == [ROW]
+
+
 def test_a_last_line_without_its_end_is_whole(file, tmp_path):
     (tmp_path / "metrics.jsonl").write_text(json.dumps(ROW))
     file.cut_back(3)

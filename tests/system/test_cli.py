@@ -50,6 +50,7 @@ FIELDS = {
     (SMOKE, "--config.model.read_size=500"): "config.model.read_size: expected at most 28, the im",
     (SMOKE, "--config.model.unroll=99"): "config.model.unroll: expected at most 4, the time steps",
     (SMOKE, "--config.train.batch_size=100000"): "config.model, config.train.batch_size: an update",
+    (SMOKE, "--distributed", "--process_timeout=inf"): "--process_timeout: expected 1 to 1,000,000",
     (SMOKE, "--distributed"): "--distributed: this is no cluster that JAX knows, and $JAX_COORDI",
     (
         "--config={folder}/sixty.py",
@@ -356,3 +357,10 @@ def test_what_cannot_be_printed_is_one_line_unless_it_is_progress(size, progress
         assert (done.returncode, done.stderr) == (0, "")
     else:
         assert_one_error(done, 1, "cannot write to standard output (No space left on device)")
+
+
+def test_a_result_never_takes_the_place_of_a_pipe_or_a_device(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(flags.ValidationError, match="expected a file in a folder that is there"):
+        cli.check_writable(str(tmp_path / "pipe"))
+    assert cli.check_writable(str(tmp_path / "new.json"))

@@ -9,7 +9,12 @@ from draw_jax.model import build
 from draw_jax.runs import directory
 from draw_jax.system import devices
 from draw_jax.training import config as settings
-from draw_jax.training.step import initial_state, make_update
+from draw_jax.training.step import (
+    initial_state,
+    learning_rate,
+    make_optimizer,
+    make_update,
+)
 from tests.helpers import NO_ATTENTION, small_config
 
 
@@ -33,6 +38,8 @@ def changed(**fields):
             "config.train.batch_size: expected a whole number, got 's",
         ),
         ({"train__batch_size": True}, "config.train.batch_size: expected a whole number, got True"),
+        ({"train__warmup_steps": 2**31}, "config.train.warmup_steps: expected < 2147483648"),
+        ({"train__clip_norm": 10**100}, "config.train.clip_norm: expected <= 3.40282e"),
         ({"train__num_steps": 0}, "config.train.num_steps: expected >= 1, got 0"),
         (
             {"train__learning_rate": float("nan")},
@@ -43,6 +50,8 @@ def changed(**fields):
             "config.train.average_decay: expected 0 or more and below 1",
         ),
         ({"train__init_from": None}, "config.train.init_from: expected text, got None"),
+        ({"model__new": b"x"}, "config.model.new: expected what JSON can hold, got bytes"),
+        ({"new": [{1, b"x"}]}, "config.new: expected what JSON can hold, got list"),
         ({"train": 7}, "config.train.batch_size: missing"),
         ({"model__enc_size": 10**9}, "config.model.enc_size: expected <= 1048576, got 1000000000"),
         ({"model__read_size": 500}, "config.model.read_size: expected at most 28, .*, got 500"),
@@ -122,3 +131,15 @@ def test_a_run_without_a_checkpoint_can_be_another(tmp_path):
     ):
         settings.check_continues(other, tmp_path)
     settings.check_continues(small_config(), tmp_path)
+
+
+def test_a_whole_number_may_stand_for_a_real_one():
+    config = changed(
+        train__learning_rate=10**10, train__clip_norm=10**10, train__final_learning_rate=1
+    )
+    settings.check(config)
+    assert learning_rate(config.train)(config.train.warmup_steps) == 1e10
+    optimizer = make_optimizer(config.train)
+    weights = {"w": jnp.ones(2)}
+    updates, _ = optimizer.update(weights, optimizer.init(weights), weights)
+    assert jnp.isfinite(updates["w"]).all()

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from draw_jax.runs import checkpoint
+from draw_jax.runs import checkpoint, directory
+from draw_jax.runs.directory import RunConflictError
 from draw_jax.training import loop
 from tests.helpers import flip, large_file
 from tests.training.whole_runs import assert_same_run, finish, rows, small, start, steps
@@ -105,3 +106,26 @@ def test_pictures_that_cannot_be_written_end_no_run(tmp_path, capsys):
     said = [line for line in capsys.readouterr().out.splitlines() if "without this picture" in line]
     assert ["samples" in said[0], "report.png" in said[1]] == [True, True] and len(said) == 2
     assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 3] and steps(tmp_path) == [3]
+
+
+@pytest.mark.parametrize(
+    "lost", [pytest.param("deleted", marks=pytest.mark.slow), "that of another run"]
+)
+def test_a_run_that_lost_its_config_json_goes_on_under_its_own_settings_alone(copy, whole, lost):
+    (copy / "config.json").unlink()
+    if lost != "deleted":
+        directory.write_config(copy, small(seed=1))
+    with pytest.raises(RunConflictError, match=r"different settings:\n  config.seed: 0 -> 1"):
+        loop.train(small(seed=1), copy)
+    assert loop.train(small(), copy) == loop.FINISHED
+    assert (copy / "config.json").read_bytes() == (whole / "config.json").read_bytes()
+
+
+def test_lost_lines_of_metrics_are_told_when_a_run_goes_on(copy):
+    lines = (copy / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (copy / "metrics.jsonl").write_bytes(b"".join(lines[:-4]))
+    with (
+        pytest.warns(UserWarning, match="ends at step 21, but the run went on to 24: lines are l"),
+        pytest.warns(UserWarning, match="lost the validation of step 24; its loss is taken"),
+    ):
+        loop.train(small(), copy)
