@@ -16,7 +16,6 @@ It mounts file systems: as root, or, by `unshare -rm`, in a name space of its ow
 """
 
 import contextlib
-import functools
 import json
 import os
 import random
@@ -31,8 +30,9 @@ from typing import NamedTuple
 from draw_jax.runs import checkpoint, stored
 from tests.campaigns import campaign
 from tests.campaigns.campaign import Broken, Ended
+from tests.campaigns.undisturbed import check_same, undisturbed
 from tests.helpers import ROOT
-from tests.training.whole_runs import assert_same_run, command
+from tests.training.whole_runs import command
 
 _PAGE = 4096  # the least that a file takes there
 _ROOM = "size=64M,nr_inodes=0"
@@ -132,13 +132,13 @@ def _words(place: str, folder: Path, disk: Path) -> tuple[list[str], Path]:
     """Returns a command line, and the run or file that it writes."""
     if place.startswith("sample"):
         out = disk if place == "sample" else folder
-        words = ["sample.py", "--rows=2", "--columns=2", f"--workdir={whole()}"]
+        words = ["sample.py", "--rows=2", "--columns=2", f"--workdir={undisturbed().run}"]
         return [*words, f"--out={out / 'samples'}"], out / "samples"
     if place.startswith("evaluate"):
         result = (disk if place == "evaluate" else folder) / "result.json"
-        return ["evaluate.py", f"--workdir={whole()}", f"--json={result}"], result
+        return ["evaluate.py", f"--workdir={undisturbed().run}", f"--json={result}"], result
     if place == "export":
-        words = ["-m", "draw_jax", "export", f"--workdir={whole()}"]
+        words = ["-m", "draw_jax", "export", f"--workdir={undisturbed().run}"]
         return [*words, f"--out={disk / 'weights'}"], disk / "weights"
     run = (disk if place.startswith("run") else folder) / "run"
     return command(run), run
@@ -146,10 +146,11 @@ def _words(place: str, folder: Path, disk: Path) -> tuple[list[str], Path]:
 
 def _run(words: list[str], place: str, disk: Path) -> Ended:
     """Runs the command to its end, with what the case has on the disk."""
-    environment = dict(_environment())
+    undisturbed()  # which has what XLA compiled shared
+    environment: dict[str, str] = {}
     if place == "run and caches":
         environment |= {"XDG_CACHE_HOME": str(disk / "caches"), "TMPDIR": str(disk)}
-        environment.pop("JAX_COMPILATION_CACHE_DIR")
+        environment["JAX_COMPILATION_CACHE_DIR"] = ""  # that of draw_jax, then
     elif place in ("TMPDIR", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"):
         environment[place] = str(disk)
     if "stdout" not in place:
@@ -208,41 +209,13 @@ def _sound_steps(run: Path) -> list[int]:
 def _check_made(words: list[str], made: Path) -> None:
     """Checks what the command has written once there was room."""
     if made.name == "run":
-        try:
-            assert_same_run(made, whole())
-        except AssertionError as error:
-            raise Broken(f"not the run that nothing disturbed: {error}") from None
+        check_same(made, undisturbed().run)
     if words[0] == "evaluate.py":
         json.loads(made.read_text())
     elif not any(made.iterdir()):
         raise Broken(f"{made} is empty")
     if torn := [str(path) for path in made.parent.rglob("*.tmp")]:
         raise Broken(f"these are left: {torn}")
-
-
-@functools.cache
-def _shared() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory()  # removed when the process ends
-
-
-def _environment() -> dict[str, str]:
-    """Returns the variables by which all cases share what XLA has compiled, which it does quickly."""
-    return {
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
-        "JAX_COMPILATION_CACHE_DIR": str(Path(_shared().name) / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-
-
-@functools.cache
-def whole() -> Path:
-    """Returns the directory of a run that nothing disturbs."""
-    run = Path(_shared().name) / "run"
-    done = campaign.run(command(run), **_environment())
-    if done.code or done.err:
-        raise Broken(f"a run on a large disk: {done.err}")
-    return run
 
 
 def _main() -> int:
