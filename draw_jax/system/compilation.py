@@ -27,8 +27,8 @@ def keep() -> None:
     names another place, `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing; nor does a place that
     is not there or cannot be written. What is damaged is compiled again and replaced.
     """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        _drop_damaged(Path(os.environ["JAX_COMPILATION_CACHE_DIR"]))
+    if named := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        _drop_damaged(Path(named))
         return
     try:
         folder = files.cache_folder() / NAME / _machine()

@@ -47,7 +47,7 @@ def play(rng: random.Random, folder: Path) -> str:
     for _ in range(rng.randint(1, 2)):
         kind = rng.random()
         if kind < 0.3:
-            told.append(_refuse(rng, folder, run, count))
+            told.append(refuse(rng.choice(list(_REFUSALS)), folder, run, count))
         elif kind < 0.45 and len(found := steps_of(run)) > 1:
             told.append(_damage(run, found))
             break  # the next start moves it aside, as none after another fault may
@@ -85,12 +85,16 @@ def job(folder: Path, run: Path, count: int, **last: str) -> list[Program]:
     return programs
 
 
-@functools.cache
 def undisturbed(count: int) -> Undisturbed:
     """Returns a job of so many processes, made twice: the first time it compiles."""
+    return _undisturbed(shared(), count)
+
+
+@functools.cache
+def _undisturbed(folder: Path, count: int) -> Undisturbed:
     for name in ("first", "run"):
-        began, run = time.monotonic(), shared() / f"{name}{count}"
-        for program in job(shared(), run, count):
+        began, run = time.monotonic(), folder / f"{name}{count}"
+        for program in job(folder, run, count):
             if program.ended(seconds=300).code:
                 raise Broken(f"a job that nothing disturbs: {program.said()}")
     return Undisturbed(run, time.monotonic() - began)
@@ -131,9 +135,13 @@ def _signal(rng: random.Random, folder: Path, run: Path, count: int, seconds: fl
     return f"{number.name} to one process: {outcome}"
 
 
-def _refuse(rng: random.Random, folder: Path, run: Path, count: int) -> str:
-    """Begins a job that must not be; all of it says why."""
-    kind, before = rng.choice(list(_REFUSALS)), steps_of(run)
+def refuse(kind: str, folder: Path, run: Path, count: int) -> str:
+    """Begins a job that must not be; all of it says why.
+
+    Raises:
+        Broken: if it does not.
+    """
+    before = steps_of(run)
     last = {
         "another seed": {"config_seed": "1"},
         "another workdir": {"workdir": str(folder / "other")},

@@ -50,6 +50,12 @@ class Program:
 
     begun = 0  # programs, by which the files are named
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        assert self._process.pid
+        return self._process.pid
+
     def wait(self, seconds: float) -> int | None:
         """Returns the exit code, None if the program runs on after some seconds."""
         if isinstance(self._process, subprocess.Popen):
@@ -62,9 +68,8 @@ class Program:
 
     def send(self, number: int) -> None:
         """Sends a signal."""
-        assert self._process.pid
         if self.wait(0) is None:
-            os.kill(self._process.pid, number)
+            os.kill(self.pid, number)
 
     def said(self) -> tuple[str, str]:
         """Returns what it has printed so far, on stdout and stderr."""

@@ -20,36 +20,40 @@ class Undisturbed(NamedTuple):
     seconds: float  # that it took from its start, with everything compiled
 
 
-@functools.cache
 def shared() -> Path:
     """Returns a folder for what all cases share, removed when this process ends.
 
     Among that is what XLA has compiled, quickly: programs begun after this find it there.
     """
-    folder = tempfile.TemporaryDirectory()
-    _kept.append(folder)
+    folder = Path(_shared().name)
     os.environ.update(
         JAX_DISABLE_MOST_OPTIMIZATIONS="true",
-        JAX_COMPILATION_CACHE_DIR=f"{folder.name}/compiled",
+        JAX_COMPILATION_CACHE_DIR=str(folder / "compiled"),
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.0",
         JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
     )
-    return Path(folder.name)
-
-
-_kept: list[tempfile.TemporaryDirectory[str]] = []
+    return folder
 
 
 @functools.cache
+def _shared() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()
+
+
 def undisturbed() -> Undisturbed:
     """Returns the run of `whole_runs.command`, made twice: the first time it compiles."""
+    return _undisturbed(shared())
+
+
+@functools.cache
+def _undisturbed(folder: Path) -> Undisturbed:
     for name in ("first", "run"):
         began = time.monotonic()
-        done = Program(command(shared() / name), shared()).ended()
+        done = Program(command(folder / name), folder).ended()
         seconds = time.monotonic() - began
         if done.code or done.err:
             raise Broken(f"a run that nothing disturbs: {done.err}")
-    return Undisturbed(shared() / "run", seconds)
+    return Undisturbed(folder / "run", seconds)
 
 
 def check_same(run: Path, theirs: Path) -> None:

@@ -160,3 +160,5 @@ def test_jax_can_be_told_to_keep_nothing(tmp_path):
 
 def test_a_place_of_the_users_own_is_left_alone(tmp_path):
     assert run(KEEP, JAX_COMPILATION_CACHE_DIR=str(tmp_path)) == (str(tmp_path), "")
+    ours, _ = run(KEEP, JAX_COMPILATION_CACHE_DIR="", XDG_CACHE_HOME=str(tmp_path))
+    assert Path(ours).is_relative_to(tmp_path)  # an empty name is none

@@ -1,0 +1,55 @@
+"""A few cases of the campaigns of kills, of several processes and of hours."""
+
+import pytest
+
+from tests.campaigns import kill, processes, soak
+from tests.campaigns.campaign import Broken, Ended, judged, play_one
+from tests.campaigns.soak import Count
+
+
+@pytest.mark.parametrize(
+    ("done", "told"),
+    [
+        (Ended(1, "", "Traceback (most recent call last):\n"), "a traceback"),
+        (Ended(-11, "", ""), "exit code -11"),
+        (Ended(2, "", "wrong\n"), "without a line that says why"),
+    ],
+)
+def test_a_program_may_not_end_so(done, told):
+    with pytest.raises(Broken, match=told):
+        judged(done)
+
+
+@pytest.mark.parametrize(
+    "done", [Ended(0, "", ""), Ended(3, "all saved", ""), Ended(1, "", "error: x")]
+)
+def test_a_program_may_end_so(done):
+    assert judged(done) == done
+
+
+def test_what_grows_is_named():
+    flat = [Count(500.0 + k % 3, 30, 40) for k in range(40)]
+    assert soak.grown(flat) == []
+    slowly = [Count(500.0 + 2 * k, 30, 40) for k in range(40)]
+    assert soak.grown(slowly) == ["mebibytes: 529, then 569"]
+    assert soak.grown([Count(500.0, 30 + k // 20, 40) for k in range(40)]) == ["files: 30, then 31"]
+
+
+@pytest.mark.slow
+def test_a_few_kills_lose_nothing():
+    for number in range(3):
+        assert play_one(kill.play, 0, number)
+
+
+@pytest.mark.slow
+def test_a_few_faults_of_one_of_two_processes_lose_nothing(tmp_path):
+    for kind in ("another seed", "the run in use"):
+        assert "refused in one line" in processes.refuse(kind, tmp_path, tmp_path / "run", 2)
+    assert "named in one line" in play_one(processes.play, 0, 0)
+
+
+@pytest.mark.slow
+def test_half_a_minute_of_training_and_reading(tmp_path):
+    counts, readers = soak.soak(tmp_path / "run", tmp_path, 30.0)
+    assert readers >= 2 and len(counts) > 5
+    assert all(c.files < 100 and c.threads < 200 for c in counts)
