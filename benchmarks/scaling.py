@@ -6,9 +6,10 @@ and then timed in turn, each with its batch already on the devices. By default a
 quarter, a half, once and twice of what the configuration has; a flag left empty
 (--image_sizes=) leaves its table out.
 
-Devices: the same batch spread over the first 1, 2, 3... devices, as far as they divide it, laid
-out as training lays it out. One device of several that share a processor already uses all of it:
-then this shows what spreading costs, not what it gains.
+Devices: first the same batch spread over the first 1, 2, 3... devices, as far as they divide it, laid
+out as training lays it out (strong scaling); then as many batches as devices (weak scaling). One
+device of several that share a processor already uses all of it: then this shows what spreading
+costs, not what it gains.
 """
 
 import sys
@@ -69,20 +70,23 @@ def axes(config: ConfigDict) -> list[Axis]:
     return [axis for axis in found if axis.configs]
 
 
-def device_axis(config: ConfigDict) -> Axis:
-    """Returns the axis of devices; its cost is the time that a step takes of all of them."""
-    numbers = range(1, jax.device_count() + 1)
-    counts = [count for count in numbers if config.train.batch_size % count == 0]
-    return Axis(
-        "devices", "ms x devices", dict.fromkeys(counts, config), {n: 1 / n for n in counts}
-    )
+def device_axes(config: ConfigDict) -> list[Axis]:
+    """Returns the axes of devices that share one batch, and of devices with a batch each."""
+    numbers, size = range(1, jax.device_count() + 1), config.train.batch_size
+    counts = [count for count in numbers if size % count == 0]
+    shared = dict.fromkeys(counts, config)
+    own = {count: changed(config, "train", "batch_size", count * size) for count in numbers}
+    return [
+        Axis("devices", "ms x devices", shared, {n: 1 / n for n in counts}),
+        Axis("devices, a batch each", "ms per batch", own, {n: n for n in numbers}),
+    ]
 
 
 def measure(axis: Axis, rounds: int) -> list[dict[str, float]]:
     """Returns an axis' rows, smallest first."""
     calls, compile_seconds = {}, {}
     for size, config in axis.configs.items():
-        devices = size if axis.name == "devices" else 1
+        devices = size if axis.name.startswith("devices") else 1
         update, state, images = train_step.make_step(config, devices)
         update, compile_seconds[size] = measuring.compiled(update, state, 0, images)
         calls[size] = train_step.updates(update, state, images)
@@ -122,11 +126,11 @@ def main() -> int:
     """Prints the tables and returns the exit code."""
     config = measuring.draw_config()
     figures: dict[str, Any] = {}
-    for axis in [*axes(config), *([device_axis(config)] if _DEVICES.value else [])]:
+    for axis in [*axes(config), *(device_axes(config) if _DEVICES.value else [])]:
         rows = measure(axis, measuring.REPEATS.value)
         show(axis, rows)
         print()
-        figures[axis.name.replace(" ", "_")] = {"unit": axis.cost, "rows": rows}
+        figures[axis.name.replace(",", "").replace(" ", "_")] = {"unit": axis.cost, "rows": rows}
     print(f"on {measuring.device_name(jax.device_count())}; one of them where not said otherwise")
     measuring.write_json(figures | {"device": measuring.device_name(jax.device_count())})
     return 0

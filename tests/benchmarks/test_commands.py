@@ -89,8 +89,12 @@ def test_sample_measures_the_batches_asked_for(runs):
 
 def test_scaling_has_a_table_for_every_axis_asked_for(runs):
     figures = runs["scaling"].figures
-    assert set(figures) == {"time_steps", "devices", "device"}
-    for axis, sizes, units in (("time_steps", [2, 4], [2, 4]), ("devices", [1, 2], [1, 1 / 2])):
+    assert set(figures) == {"time_steps", "devices", "devices_a_batch_each", "device"}
+    for axis, sizes, units in (
+        ("time_steps", [2, 4], [2, 4]),
+        ("devices", [1, 2], [1, 1 / 2]),
+        ("devices_a_batch_each", [1, 2], [1, 2]),
+    ):
         rows = figures[axis]["rows"]
         assert [row["size"] for row in rows] == sizes
         for row, unit in zip(rows, units, strict=True):
