@@ -36,6 +36,7 @@ class Checkpoints:
         keep: how many of the newest to keep, >= 1. The best on validation is kept besides.
         losses: of validation by step, lower is better, as `stored.validation_losses` gives them.
         config: of the run, kept in every checkpoint so that no other one is taken for it.
+        own: whether those that are there must be of that configuration.
 
     Raises:
         CheckpointError: if the directory cannot be made, or a damaged file of any checkpoint keeps
@@ -48,7 +49,9 @@ class Checkpoints:
         keep: int,
         losses: Mapping[int, float] | None = None,
         config: ConfigDict | None = None,
+        own: bool = True,
     ):
+        self._own = config if own else None
         self._config = json.loads(config.to_json()) if config else {}
         self._losses = dict(losses or {})
         self._directory, self._damaged = directory, directory.parent / "damaged"
@@ -184,6 +187,7 @@ class Checkpoints:
         damaged: dict[int, CheckpointError] = {}
         for step in reversed(found):
             try:
+                stored.check_own(self._directory, step, self._own)
                 stored.read(self._directory, step, items, optional)
             except stored.DamagedError as error:
                 damaged[step] = error

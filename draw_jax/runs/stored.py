@@ -69,18 +69,36 @@ def told_of_run(directory: Path, step: int) -> dict[str, Any]:
     return verified(digests(directory, step).get(RUN, {}))[0]
 
 
-def newest_told_of_run(directory: Path) -> dict[str, Any]:
-    """Returns what the newest checkpoint that can be read tells of its run; {} if none does."""
+def newest_told_of_run(directory: Path, config: ConfigDict | None = None) -> dict[str, Any]:
+    """Returns what the newest checkpoint that can be read tells of its run; {} if none does.
+
+    Args:
+        directory: of the checkpoints.
+        config: leaves out those of other runs; None = takes any.
+    """
     for step in reversed(steps(directory)):
         with contextlib.suppress(CheckpointError):
+            check_own(directory, step, config)
             return told_of_run(directory, step)
     return {}
 
 
-def validation_losses(run: Path, task: Task) -> dict[int, float]:
+def check_own(directory: Path, step: int, config: ConfigDict | None) -> None:
+    """Raises DamagedError if a checkpoint tells that it is of another run; None lets all pass."""
+    told = told_of_run(directory, step).get("config", {})
+    if config and (fields := runs.differing(config, told)):
+        raise DamagedError(
+            f"checkpoint {step} is of a run with another config.{fields[0]} than config.json "
+            "has: put the run's own back or, if it was changed on purpose, delete its field "
+            '"digest"'
+        )
+
+
+def validation_losses(run: Path, task: Task, config: ConfigDict | None = None) -> dict[int, float]:
     """Returns a run's losses on validation by step, lower is better, from its metrics.jsonl.
 
-    Those that its lines have lost are taken, with a warning, from the newest checkpoint.
+    Those that its lines have lost are taken, with a warning, from the newest checkpoint, of those
+    of the configuration where one is given.
 
     Raises:
         CheckpointError: if the two tell different losses: of other runs.
@@ -91,7 +109,7 @@ def validation_losses(run: Path, task: Task) -> dict[int, float]:
         for row in MetricsFile(path).rows()
         if row["split"] == "validation" and np.isfinite(row.get(task.metric, np.nan))
     }
-    kept = newest_told_of_run(run / "checkpoints").get("losses", {})
+    kept = newest_told_of_run(run / "checkpoints", config).get("losses", {})
     kept = {int(step): loss for step, loss in kept.items()}
     if foreign := [step for step in kept if losses.get(step, kept[step]) != kept[step]]:
         raise CheckpointError(
@@ -177,7 +195,7 @@ def weights(run: Path, step: int | None, config: ConfigDict, task: Task) -> Leav
         if step not in found:
             raise CheckpointError(f"{run} has no checkpoint of step {step}; it has {found}")
         return _read_weights(checkpoints, step, own)
-    losses = validation_losses(run, task)
+    losses = validation_losses(run, task, own)
     if not losses and not (run / "metrics.jsonl").exists():
         warnings.warn(
             f"{run} has no metrics.jsonl to tell the best; taking the newest", stacklevel=3
@@ -208,13 +226,7 @@ def refuse_step(these_hold: str, step: int | None) -> None:
 
 
 def _read_weights(checkpoints: Path, step: int, config: ConfigDict | None) -> Leaves:
-    told = told_of_run(checkpoints, step).get("config", {})
-    if config and (fields := runs.differing(config, told)):
-        raise CheckpointError(
-            f"checkpoint of step {step} is of a run with another config.{fields[0]} than config.json "
-            "has: put the run's own back or, if it was changed on purpose, delete its field "
-            '"digest"'
-        )
+    check_own(checkpoints, step, config)
     item = "average" if "average" in digests(checkpoints, step) else "params"
     return read(checkpoints, step, [item])[item]
 

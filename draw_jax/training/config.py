@@ -201,7 +201,8 @@ def check_continues(config: ConfigDict, run: Path) -> None:
     One that ended before its first checkpoint holds nothing that could be lost.
     """
     if directory.has_begun(run):
-        theirs = stored.newest_told_of_run(run / "checkpoints").get("config")
+        told = stored.newest_told_of_run(run / "checkpoints", config)
+        theirs = (told or stored.newest_told_of_run(run / "checkpoints")).get("config")
         if (run / "config.json").exists():
             own = directory.read_config(run)
             if not theirs or directory.is_unsigned(run):  # which was changed on purpose, or is old

@@ -54,14 +54,15 @@ class Job:
         self.rollbacks, self._rate = 0, 1.0  # what they have left of the learning rate
         self._watch = Watch(task.objective)
         self._placement = devices.placement()
+        unsigned = directory.is_unsigned(run)
         self._checkpoints = checkpoint.Checkpoints(
             run / "checkpoints",
             self.train.keep_checkpoints,
-            stored.validation_losses(run, task),
+            stored.validation_losses(run, task, None if unsigned else config),
             config,
+            own=not unsigned,
         )
         self.step, state = self._initial()
-        unsigned = directory.is_unsigned(run)
         if self._main:
             directory.write_config(run, config)
         self.log = self._new_log()

@@ -31,7 +31,7 @@ class Ended(NamedTuple):
     err: str
 
 
-# Plays one case and returns in a few words how it went: what is counted, parts by "; ".
+# Plays one case and returns in a few words how it went: what is counted, parts by " + ".
 Play = Callable[[random.Random, Path], str]
 
 
@@ -54,7 +54,7 @@ def main(name: str, play: Play, cases: int) -> int:
     for number in range(options.first, options.first + options.cases):
         try:
             outcome = play_one(play, options.seed, number)
-            counts.update(outcome.split("; "))
+            counts.update(outcome.split(" + "))
         except Broken as error:
             outcome = f"BROKEN: {error}"
             broken.append(number)

@@ -53,7 +53,7 @@ def play(rng: random.Random, folder: Path) -> str:
         if done.code or done.err:
             raise Broken(f"after {told}: exit code {done.code}: {done.err or done.out[-300:]}")
     check_same(run, whole.run)
-    return "; ".join(told)
+    return " + ".join(told)
 
 
 def _interrupt(program: Program, rng: random.Random, seconds: float) -> int:

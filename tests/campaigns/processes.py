@@ -57,7 +57,7 @@ def play(rng: random.Random, folder: Path) -> str:
     if any(done.code for done in ended):
         raise Broken(f"after {told}: {ended}")
     check_same(run, whole.run)
-    return "; ".join(told)
+    return " + ".join(told)
 
 
 def job(folder: Path, run: Path, count: int, **last: str) -> list[Program]:

@@ -1,11 +1,12 @@
 """Runs whose files are damaged, or that meet a full disk."""
 
+import json
 import re
 import shutil
 
 import pytest
 
-from draw_jax.runs import checkpoint, directory
+from draw_jax.runs import checkpoint, digests, directory
 from draw_jax.runs.directory import RunConflictError
 from draw_jax.training import loop
 from tests.helpers import flip, large_file
@@ -129,3 +130,18 @@ def test_lost_lines_of_metrics_are_told_when_a_run_goes_on(copy):
         pytest.warns(UserWarning, match="lost the validation of step 24; its loss is taken"),
     ):
         loop.train(small(), copy)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_run_gives_way_to_the_one_before(copy, whole, capsys):
+    (file,) = (copy / "checkpoints" / "24" / "digests").glob("metadata")
+    fields = json.loads(file.read_text())
+    told, sound = digests.verified(fields["run"])
+    assert sound
+    told["config"]["seed"] = 1
+    file.write_text(json.dumps(fields | {"run": digests.signed(told)}))
+    assert loop.train(small(), copy) == loop.FINISHED
+    printed = capsys.readouterr().out
+    assert "checkpoint 24 is of a run with another config.seed" in printed
+    assert [path.name for path in (copy / "damaged").iterdir()] == ["24"]
+    assert_same_run(copy, whole)
