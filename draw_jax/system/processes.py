@@ -26,7 +26,7 @@ _LAST = (
     0.5  # seconds that process 0 stays longer: JAX's service ends with it, and aborts the others
 )
 _LONGEST = 300  # characters of what ended another process; its own output has it all
-_OF_JAX = re.compile(r"[A-Z_]{5,}: ")  # how XLA's errors begin, which are ValueErrors, too
+_OF_JAX = re.compile(r"[A-Z_]{5,}: ")  # how XLA's errors begin, which others hand on
 
 
 class Team:
@@ -47,6 +47,7 @@ class Team:
         self._promise: int | None = None  # it passes this question only once it knows the answer
         self._promises: dict[int, int] = {}  # process 0: those of all
         self._stop_at: int | None = None  # the question to which all answer yes
+        self._lost = False  # whether another one is gone
         self._finished: set[int] = set()  # process 0: who is at the end
         self._ended, self._told, self._leaving = (threading.Event() for _ in range(3))
         for peer in peers.values():
@@ -85,15 +86,14 @@ class Team:
         """Tells the others why this process ends; where it ends because of another, says that."""
         told = self._told.wait(_GRACE / 2)  # a loss that is known by now ends this process there
         text = " ".join(str(error).split()) or type(error).__name__
-        ours = isinstance(error, UserError | OSError | KeyboardInterrupt) or (
-            isinstance(error, ValueError) and not _OF_JAX.match(text)
-        )
+        kinds = UserError | OSError | ValueError | KeyboardInterrupt
+        ours = isinstance(error, kinds) and not _OF_JAX.search(text)
         text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
         if not ours:
             text = f"{type(error).__name__}: {text}"
             told = self._told.wait(2 * _GRACE)
-            if told:  # what XLA met when the other one had gone
-                self._watcher.join()
+        if told and (self._lost or not ours):
+            self._watcher.join()  # which ends this process: our error only followed from the other
         self._leaving.set()
         if told:
             return
@@ -218,6 +218,7 @@ class Team:
         """Ends this process with one line, unless it is about to tell a mistake of its own."""
         if self._leaving.is_set():
             return
+        self._lost = not grace
         self._told.set()
         if grace and self._leaving.wait(grace):
             return

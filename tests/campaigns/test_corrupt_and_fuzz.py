@@ -27,6 +27,7 @@ def weights(run, step=None):
     return flatten(checkpoint.load(run, step)[2])
 
 
+@pytest.mark.slow
 def test_damage_of_any_file_gives_the_weights_of_a_checkpoint_or_one_line(tmp_path):
     right = {step: weights(fuzz.tiny_run(), step) for step in (16, 24)}
     assert any((right[16][name] != right[24][name]).any() for name in right[16])

@@ -10,6 +10,7 @@ from tests.helpers import FAST_COMPILING, SMALL_CLASSIFIER, assert_one_error, fo
 
 SIDE = 12  # of the pictures, pixels
 TWO = {"train.num_steps": 2, "train.decay_steps": 2}
+pytestmark = pytest.mark.slow
 DIGITS = TWO | {"data.name": "digits"}
 FOLDER = TWO | {
     "data.name": "image_folder",

@@ -273,9 +273,10 @@ def test_damaged_shipped_weights_are_one_line(place):
     "fields",
     [
         ("model.canvas_bias=inf",),
-        pytest.param(("train.learning_rate=1e30", "train.warmup_steps=0"), marks=pytest.mark.slow),
+        ("train.learning_rate=1e30", "train.warmup_steps=0"),
     ],
 )
+@pytest.mark.slow
 def test_a_divergence_at_once_offers_nothing_that_is_not_there(place, fields):
     words = (*TRAIN[:2], "--workdir=diverged", *TRAIN[4:], *(f"--config.{f}" for f in fields))
     for _ in range(2):  # the directory can be used again

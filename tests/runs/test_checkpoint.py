@@ -233,7 +233,9 @@ def test_a_configuration_of_another_run_is_refused(run, field):
     if field in ("data.data_dir", "model.unroll"):  # which change no number
         assert_trees_equal(checkpoint.load(run)[2]["params"], trees(2)["average"])
         return
-    with pytest.raises(checkpoint.CheckpointError, match=rf"step 2.* another config\.{field} than"):
+    with pytest.raises(
+        checkpoint.CheckpointError, match=rf"checkpoint 2 .* another config\.{field} than"
+    ):
         checkpoint.load(run, 2)
     forget(run)
     assert_trees_equal(checkpoint.load(run)[2]["params"], trees(2)["average"])

@@ -176,6 +176,15 @@ def test_a_mistake_that_all_make_is_told_by_each_for_itself(teams, capsys):
     assert not teams.left and not capsys.readouterr().err
 
 
+def test_an_error_that_follows_from_a_loss_is_not_told_beside_it(teams, monkeypatch):
+    monkeypatch.setattr(processes, "_LAST", 1.0)
+    crew = teams(2)
+    crew[1]._peers[0].connection.shutdown(socket.SHUT_RDWR)
+    crew[0]._told.wait(20)
+    crew[0].fail(UserError("cannot write to checkpoints (Gloo AllGather failed)"))
+    assert 1 in teams.left  # process 0 has ended, before it could say so
+
+
 def test_what_xla_meets_when_another_has_gone_is_not_told_as_the_cause(teams, capsys):
     crew = teams(2)
     gloo = ValueError("UNKNOWN: Gloo AllReduce failed: Connection closed by peer")

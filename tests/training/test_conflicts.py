@@ -25,6 +25,7 @@ def test_another_mathematics_is_refused(copy, whole):
     assert files(copy) == files(whole)
 
 
+@pytest.mark.slow
 def test_where_data_lies_how_often_to_look_and_more_steps_may_change(copy, whole, tmp_path):
     fields = {"train.num_steps": 26, "train.log_every": 2, "data.data_dir": str(tmp_path)}
     assert loop.train(small(**fields), copy) == loop.FINISHED

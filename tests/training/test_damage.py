@@ -90,6 +90,7 @@ def test_a_broken_config_json_is_one_line(copy):
     assert re.search(r"error: .*config\.json cannot be read", errors)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_costs_no_checkpoint(whole, tmp_path):
     returncode, _, errors = finish(start(tmp_path, driver="full 7"))
     assert returncode == 1 and errors.count("\n") == 1, errors
@@ -100,6 +101,7 @@ def test_a_full_disk_is_one_line_and_costs_no_checkpoint(whole, tmp_path):
     assert_same_run(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_written_end_no_run(tmp_path, capsys):
     (tmp_path / "samples").touch()
     (tmp_path / "report.png").mkdir()

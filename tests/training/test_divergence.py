@@ -157,6 +157,7 @@ def assert_same(run, whole):
 TEMPLATE = {"count": np.int32(0), "rate": np.float32(0)}
 
 
+@pytest.mark.slow
 def test_a_rollback_is_a_line_whose_step_the_later_ones_follow(whole):
     found = rows(whole)
     assert [(r["step"], r["split"]) for r in found[:4]] == [
@@ -195,6 +196,7 @@ def test_a_stop_anywhere_changes_nothing(whole, tmp_path, monkeypatch, question)
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_a_kill_before_the_next_checkpoint_changes_nothing(whole, tmp_path, monkeypatch):
     save = Job.save
 

@@ -60,6 +60,7 @@ def test_it_gives_the_numbers_that_it_gave(old, tmp_path):
     assert found["importance_weighted_nll"] == pytest.approx(WEIGHTED, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_it_continues_as_if_it_had_never_been_stopped(old):
     before = rows_so_far(old)
     assert before[-1]["step"] == 12 and steps(old) == [12]

@@ -110,6 +110,7 @@ def assert_same(run, whole):
     assert all((ours[name] == theirs[name]).all() for name in ours)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(whole, tmp_path):
     assert loop.train(small(**FIELDS), tmp_path) == loop.FINISHED
     assert_close_rows(rows(whole), rows(tmp_path))

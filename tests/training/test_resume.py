@@ -113,7 +113,8 @@ def test_a_second_ctrl_c_quits_at_once_and_a_running_run_is_not_shared(tmp_path)
     process.communicate()
 
 
-@pytest.mark.parametrize("step", [8, pytest.param(24, marks=pytest.mark.slow)])  # 24: the last
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [8, 24])  # 24: the last
 def test_a_signal_in_the_middle_of_a_validation(step, whole, tmp_path, monkeypatch):
     evaluate = passes.evaluate
     began = []
@@ -133,6 +134,7 @@ def test_a_signal_in_the_middle_of_a_validation(step, whole, tmp_path, monkeypat
     assert_same_run(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_a_classifier_of_endless_images_continues_as_if_nothing_had_been(tmp_path, monkeypatch):
     fields = {"data.size": 40, "model.image_shape": (40, 40, 1), "train.num_steps": 6}
     config = classifier_config(**fields | {"train.decay_steps": 6, "train.eval_every": 6})
