@@ -26,7 +26,7 @@ from benchmarks import measuring, train_step
 from draw_jax.system import cli
 
 _DEVICES = flags.DEFINE(
-    measuring.Sizes(), "devices", (1, 2, 8), "Devices to compile for; the CPU is cut into as many"
+    measuring.Sizes(), "devices", (1, 2, 4), "Devices to compile for; the CPU is cut into as many"
 )
 _GPUS = flags.DEFINE(measuring.Sizes(), "gpus", (1, 2, 4, 8, 16, 32, 64), "Devices to estimate")
 _STEP_MS = flags.DEFINE_float(

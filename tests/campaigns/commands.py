@@ -74,6 +74,7 @@ def called(command: Callable[[], int], seconds: float = 30.0) -> Outcome:
         in_time(seconds),
     ):
         warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", "the load_module")  # of how ml_collections loads a file
         try:
             code = command()
         except (Exception, SystemExit):  # noqa: BLE001 - whatever a command lets through

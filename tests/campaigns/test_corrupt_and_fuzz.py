@@ -26,8 +26,6 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning"
     ),
-    # Of how ml_collections loads a file.
-    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
 ]
 
 
