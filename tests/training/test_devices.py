@@ -56,6 +56,14 @@ LONG = NO_ATTENTION | {"train.num_steps": 200, "train.eval_every": 200, "train.l
 
 
 @pytest.fixture(scope="module")
+def one_device(tmp_path_factory, compiled_once):
+    """Returns the rows of 200 updates on one device."""
+    run = tmp_path_factory.mktemp("one")
+    assert loop.train(small(**LONG), run) == loop.FINISHED
+    return rows(run)
+
+
+@pytest.fixture(scope="module")
 def two_devices(tmp_path_factory, compiled_once):
     """Returns the rows of 200 updates on two devices."""
     return on_devices(2, tmp_path_factory.mktemp("two"))
@@ -80,12 +88,14 @@ def in_processes(count, run):
 @pytest.mark.parametrize(
     ("begin", "count"), [(on_devices, 8), (in_processes, 2), (in_processes, 4)]
 )
-def test_losses_of_200_updates_are_those_of_one_device(begin, count, two_devices, tmp_path):
-    assert loop.train(small(**LONG), tmp_path / "one") == loop.FINISHED
-    ours, one = begin(count, tmp_path / "several"), rows(tmp_path / "one")
-    assert [row["step"] for row in ours] == [row["step"] for row in one] and len(ours) == 201
+def test_losses_of_200_updates_are_those_of_one_device(
+    begin, count, one_device, two_devices, tmp_path
+):
+    ours = begin(count, tmp_path)
+    assert [row["step"] for row in ours] == [row["step"] for row in one_device]
+    assert len(ours) == 201
     for found in (ours, two_devices):
-        for row, other in zip(found, one, strict=True):
+        for row, other in zip(found, one_device, strict=True):
             for name in ("nll", "kl", "elbo_loss"):
                 close = pytest.approx(other[name], rel=1e-5, abs=1e-6)
                 assert row[name] == close, (row["step"], name)
