@@ -73,6 +73,8 @@ def called(command: Callable[[], int], seconds: float = 30.0) -> Outcome:
         warnings.catch_warnings(),
         in_time(seconds),
     ):
+        # As Python does; pytest would keep them for itself.
+        warnings.showwarning = lambda *told, **more: err.write(warnings.formatwarning(*told[:4]))
         warnings.simplefilter("always")
         warnings.filterwarnings("ignore", "the load_module")  # of how ml_collections loads a file
         try:

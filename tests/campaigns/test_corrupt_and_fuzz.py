@@ -100,6 +100,6 @@ def test_a_campaign_tells_what_breaks_a_promise():
 
 @pytest.mark.slow
 def test_a_damaged_run_is_evaluated_drawn_and_continued_or_refused(compiled_once):
-    numbers = (0, 1, 2, 3, 110, 111, 112, 113, 114, 115)
+    numbers = (0, 3, 6, 110, 113, 207)
     outcomes = [play_one(corrupt.play, 0, number) for number in numbers]
     assert any("bit for bit" in outcome for outcome in outcomes), outcomes

@@ -11,7 +11,7 @@ pytestmark = [
 
 def test_a_run_survives_a_full_disk(tmp_path):
     small = Disk("run", pages=90, files=0)
-    assert full_disk.play_disk(small, tmp_path, again=True) == "run: one line, exit code 1"
+    assert full_disk.play_disk(small, tmp_path) == "run: one line, exit code 1"
 
 
 def test_weights_that_do_not_fit_are_one_line(tmp_path):

@@ -145,17 +145,6 @@ def test_a_process_that_hangs_is_named_and_nothing_is_lost(whole, tmp_path):
     assert_same(tmp_path, whole)
 
 
-@pytest.mark.slow
-def test_a_signal_to_one_of_three_stops_all_in_training(tmp_path):
-    acts = f"1 4 {signal.SIGINT:d}"
-    flags = (("--config.train.batch_size=48", "--config.train.num_steps=50"),) * 3
-    outcomes = job(tmp_path, acts, flags)
-    assert [code for code, *_ in outcomes] == [3, 3, 3], outcomes
-    stopped = re.search(r"stopped at step (\d+), all saved", outcomes[0][1])
-    assert 5 <= int(stopped[1]) <= 7 and steps(tmp_path)[-1] == int(stopped[1])
-    assert [code for code, *_ in job(tmp_path, flags=flags)] == [0, 0, 0]
-
-
 def test_a_refusal_of_one_is_told_by_the_others(tmp_path):
     with (tmp_path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
