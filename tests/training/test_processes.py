@@ -132,19 +132,6 @@ def test_after_a_kill_and_a_signal_in_a_validation_nothing_is_lost(whole, tmp_pa
     assert_same(tmp_path, whole)
 
 
-@pytest.mark.slow
-def test_a_process_that_hangs_is_named_and_nothing_is_lost(whole, tmp_path):
-    which, limit = 1, ("--process_timeout=8",)
-    processes = begin(tmp_path, f"{which} 4 {signal.SIGSTOP:d}", (limit, limit))
-    code, _, errors = finish(processes[1 - which])
-    processes[which].kill()
-    finish(processes[which])
-    assert code == 1 and "(not heard of for 8 s)" in errors
-    assert the_error(errors).startswith(f"error: process {which} of 2")
-    assert [code for code, *_ in job(tmp_path)] == [0, 0]
-    assert_same(tmp_path, whole)
-
-
 def test_a_refusal_of_one_is_told_by_the_others(tmp_path):
     with (tmp_path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

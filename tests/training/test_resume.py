@@ -59,7 +59,9 @@ def test_a_finished_run_ends_at_once_and_changes_nothing(copy, whole):
     [
         (f"line 8 train {signal.SIGTERM:d}", signal.SIGTERM, 8),  # a validation is due
         # What is on disk by then, no one knows; 16 has a line, but is not.
-        (f"line 16 validation {signal.SIGKILL:d}", signal.SIGKILL, None),
+        pytest.param(
+            f"line 16 validation {signal.SIGKILL:d}", signal.SIGKILL, None, marks=pytest.mark.slow
+        ),
         pytest.param(f"save 12 {signal.SIGKILL:d}", signal.SIGKILL, None, marks=pytest.mark.slow),
     ],
 )
