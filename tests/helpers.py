@@ -178,6 +178,12 @@ def free_port():
         return free.getsockname()[1]
 
 
+def places(count):
+    """Returns the variables that make each of so many processes one of a job on this machine."""
+    job = {"JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}", "JAX_NUM_PROCESSES": f"{count}"}
+    return [job | {"JAX_PROCESS_ID": f"{k}"} for k in range(count)]
+
+
 def large_file(folder):
     """Returns the file of an item of a checkpoint that holds its arrays."""
     return max(folder.glob("ocdbt.process_0/d/*"), key=lambda path: path.stat().st_size)

@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.campaigns.campaign import EXIT_CODES, Broken, Ended, main
 from tests.campaigns.programs import Program
 from tests.campaigns.undisturbed import Undisturbed, check_same, shared
-from tests.helpers import NO_ATTENTION, flip, free_port, large_file
+from tests.helpers import NO_ATTENTION, flip, large_file, places
 from tests.training.whole_runs import command, steps
 
 _WAIT = 12  # seconds of --process_timeout
@@ -70,11 +70,10 @@ def job(folder: Path, run: Path, count: int, **last: str) -> list[Program]:
         last: what the last of them is told otherwise: flags, or variables.
     """
     batch = {"train.batch_size": 48} if count == 3 else {}
-    place = {"JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}", "JAX_NUM_PROCESSES": f"{count}"}
     flags = ("--distributed", f"--process_timeout={_WAIT}")
     programs = []
-    for k in range(count):
-        environment, more = place | {"JAX_PROCESS_ID": f"{k}"}, flags
+    for k, environment in enumerate(places(count)):
+        more = flags
         for name, value in last.items() if k == count - 1 else ():
             if name.isupper():
                 environment[name] = value
@@ -178,8 +177,8 @@ def refuse(kind: str, folder: Path, run: Path, count: int) -> str:
 
 def _all_at(folder: Path, run: Path, count: int, address: str) -> list[Program]:
     words = command(run, NO_ATTENTION, "--distributed", f"--process_timeout={_WAIT}")
-    place = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": f"{count}"}
-    return [Program(words, folder, **place, JAX_PROCESS_ID=f"{k}") for k in range(count)]
+    there = {"JAX_COORDINATOR_ADDRESS": address}
+    return [Program(words, folder, **(place | there)) for place in places(count)]
 
 
 def _ended(programs: list[Program]) -> list[Ended]:

@@ -5,7 +5,7 @@ import pytest
 
 from draw_jax.runs import checkpoint
 from draw_jax.training import loop
-from tests.helpers import NO_ATTENTION, free_port
+from tests.helpers import NO_ATTENTION, places
 from tests.training.whole_runs import assert_close_rows, finish, rows, small, start, timeless
 
 pytestmark = [
@@ -77,8 +77,7 @@ def on_devices(count, run):
 
 
 def in_processes(count, run):
-    place = {"JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}", "JAX_NUM_PROCESSES": f"{count}"}
-    job = [start(run, LONG, "--distributed", **place, JAX_PROCESS_ID=f"{k}") for k in range(count)]
+    job = [start(run, LONG, "--distributed", **place) for place in places(count)]
     for returncode, _, errors in [finish(process) for process in job]:
         assert returncode == 0, errors
     return rows(run)

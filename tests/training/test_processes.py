@@ -16,7 +16,7 @@ import pytest
 
 from draw_jax.runs import checkpoint
 from draw_jax.training import loop
-from tests.helpers import NO_ATTENTION, ROOT, free_port
+from tests.helpers import NO_ATTENTION, ROOT, free_port, places
 from tests.training.whole_runs import (
     arrays,
     assert_close_rows,
@@ -65,18 +65,16 @@ runpy.run_path("train.py", run_name="__main__")
 
 def begin(run, acts="none 0 0", flags=((), ())):
     """Returns the processes of a job of len(flags), begun, each with its own flags."""
-    place = {"JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}"}
-    place["JAX_NUM_PROCESSES"] = str(len(flags))
     return [
         subprocess.Popen(
             [sys.executable, "-c", DRIVER, acts, *command(run, FIELDS, "--distributed", *own)[1:]],
             cwd=ROOT,
-            env=os.environ | place | {"JAX_PROCESS_ID": str(k)},
+            env=os.environ | place,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for k, own in enumerate(flags)
+        for place, own in zip(places(len(flags)), flags, strict=True)
     ]
 
 
@@ -130,6 +128,18 @@ def test_after_a_kill_and_a_signal_in_a_validation_nothing_is_lost(whole, tmp_pa
 
     assert [code for code, *_ in job(tmp_path)] == [0, 0]
     assert_same(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_two_processes_roll_back_together(tmp_path):
+    """The second update explodes, until a rollback makes the rate 1e-3."""
+    values = {"warmup_steps": 1, "learning_rate": 1e30, "rollback_rate": 1e-33, "log_every": 1}
+    values |= {"checkpoint_every": 1, "decay_steps": 0, "on_divergence": "rollback"}
+    flags = [f"--config.train.{name}={value}" for name, value in values.items()]
+    (first, told, errors), (second, *_) = job(tmp_path, flags=(flags, flags))
+    assert (first, second) == (0, 0), errors
+    assert "rolled back to step 1" in told and "finished at step 6" in told
+    assert [row["split"] for row in rows(tmp_path)[:3]] == ["train", "rollback", "train"]
 
 
 def test_a_refusal_of_one_is_told_by_the_others(tmp_path):
