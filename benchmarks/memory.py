@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from benchmarks import measuring, train_step
 from draw_jax.data.interface import Batch
 from draw_jax.model import build
-from draw_jax.system import cli
+from draw_jax.system import cli, devices
 from draw_jax.training.step import initial_state
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -57,10 +57,10 @@ flags.adopt_module_key_flags(measuring)
 _BYTES = ("argument_bytes", "output_bytes", "alias_bytes", "temp_bytes", "peak_bytes")
 
 
-def compile_step(config: ConfigDict) -> Any:
-    """Returns the compiled update, made from shapes alone."""
+def compile_step(config: ConfigDict, placement: devices.Placement | None = None) -> Any:
+    """Returns the compiled update, made from shapes alone, by default for one device."""
     model, init = build.build(config), build.keys(config.seed).init
-    update = train_step.jitted(config)
+    update = train_step.jitted(config, placement)
     state = jax.eval_shape(lambda key: initial_state(model, key, config.train), init)
     shape = (config.train.batch_size, *model.image_shape)
     images: Any = jax.ShapeDtypeStruct(shape, jnp.uint8)

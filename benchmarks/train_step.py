@@ -88,7 +88,7 @@ def _product(a: jax.Array, b: jax.Array) -> jax.Array:
 def make_step(config: ConfigDict, count: int = 1) -> tuple[Any, Any, Any]:
     """Returns the jitted update, a state and a batch on as many devices, as in training."""
     placement = devices.placement(count)
-    update = jitted(config, count)
+    update = jitted(config, placement)
     init = build.keys(config.seed).init
     state = initial_state(build.build(config), init, config.train)
     size = config.train.batch_size
@@ -97,11 +97,11 @@ def make_step(config: ConfigDict, count: int = 1) -> tuple[Any, Any, Any]:
     return update, jax.device_put(state, placement.replicated), batch
 
 
-def jitted(config: ConfigDict, count: int = 1) -> Any:
-    """Returns the jitted update over as many devices, which must divide the batch."""
+def jitted(config: ConfigDict, placement: devices.Placement | None = None) -> Any:
+    """Returns the jitted update over devices that divide the batch, by default over one."""
     task = build.task(build.drawing(build.build(config)))  # noise has no labels for others
     update = make_update(task, config, build.keys(config.seed).train)
-    return jit_update(update, devices.placement(count))
+    return jit_update(update, placement or devices.placement(1))
 
 
 def random_images(config: ConfigDict, count: int) -> np.ndarray:

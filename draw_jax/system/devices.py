@@ -1,6 +1,6 @@
 """All devices of all processes as one: where arrays lie, who brings which rows, how much fits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +16,14 @@ class Placement(NamedTuple):
     sharded: NamedSharding  # by the first axis
 
 
-def placement(count: int | None = None) -> Placement:
-    """Returns the placement over the first `count` devices, or over all of them."""
-    mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
+def placement(count: int | None = None, among: Sequence[Any] | None = None) -> Placement:
+    """Returns the placement over the first `count` devices, or over all of them.
+
+    Args:
+        count: how many.
+        among: devices to take in place of those that JAX has; to be compiled for only.
+    """
+    mesh = Mesh(np.array((jax.devices() if among is None else among)[:count]), ("data",))
     return Placement(
         NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     )

@@ -1,0 +1,244 @@
+"""What a compiled program launches, counted in its text: pure functions of what XLA prints.
+
+XLA prints a program (`compiled.as_text()`) as computations of instructions, one a line. What runs
+on the device are the instructions of the entry computation and of the loops that it enters: every
+fusion, library call, copy or collective is a launch; parameters, tuples, bitcasts and the like are
+none. A loop's body counts as often as XLA says it runs.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+# Opcodes that only name or group values, and the second halves of what another has begun.
+_NO_LAUNCH = frozenset(
+    "parameter constant tuple get-tuple-element bitcast after-all add-dependency opt-barrier domain "
+    "partition-id replica-id".split()
+)
+COLLECTIVES = frozenset(
+    "all-reduce all-gather reduce-scatter all-to-all collective-permute collective-broadcast "
+    "ragged-all-to-all".split()
+)
+# What a fusion is called by: the first of these among the instructions fused ...
+_INSIDE = {
+    "dot": "product",
+    "convolution": "product",
+    "reduce": "reduction",
+    "reduce-window": "reduction",
+    "sort": "sort",
+    "scatter": "scatter",
+    "transpose": "transpose",
+}
+# ... else by what it ends in.
+_AT_END = {
+    "dynamic-update-slice": "store",
+    "dynamic-slice": "slice",
+    "slice": "slice",
+    "pad": "pad",
+    "concatenate": "concatenation",
+    "copy": "copy",
+    "broadcast": "fill",
+    "iota": "fill",
+}
+_COPIES = frozenset({"copy", "copy-start", "slice-start", "dynamic-slice", "slice"})
+SORTS = (
+    *("product", "library product", "reduction", "transpose", "concatenation", "elementwise"),
+    *("store", "slice", "copy", "pad", "fill", "collective", "call", "other"),
+)
+
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*-> .*\{$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
+_OPCODE = re.compile(r"\s*([\w\-]+)\((.*)$")
+_NAMES = re.compile(r"%?([\w.\-]+)")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_LIBRARY = re.compile(r"gemm|matmul|cublas|cudnn|conv", re.IGNORECASE)
+
+
+class Instruction(NamedTuple):
+    """One line of a computation."""
+
+    name: str
+    shape: str  # of its result, such as f32[100,256]{1,0}
+    opcode: str
+    rest: str  # operands, attributes and metadata
+    root: bool
+
+
+class Program(NamedTuple):
+    """A compiled program."""
+
+    computations: Mapping[str, Sequence[Instruction]]
+    entry: str
+
+
+class Loop(NamedTuple):
+    """A while loop and what each pass through it launches."""
+
+    name: str  # of the operation it comes from, such as jit(update)/jvp(Draw)/while
+    trips: int | None  # None = XLA does not know
+    launches: "Launches"
+
+
+class Launches(NamedTuple):
+    """What a computation launches, loops apart."""
+
+    kernels: Counter[str]  # by sort
+    loops: list[Loop]
+
+    def flat(self) -> Counter[str]:
+        """Returns the launches by sort, those of every loop as often as it runs.
+
+        Raises:
+            ValueError: if XLA does not know how often that is.
+        """
+        found = Counter(self.kernels)
+        for loop in self.loops:
+            if loop.trips is None:
+                raise ValueError(f"expected a known number of passes, got the loop {loop.name}")
+            for kind, count in loop.launches.flat().items():
+                found[kind] += loop.trips * count
+        return found
+
+    def every_loop(self) -> list[Loop]:
+        """Returns the loops in the order in which they begin, nested ones after their own."""
+        return [each for loop in self.loops for each in (loop, *loop.launches.every_loop())]
+
+
+def parse(text: str) -> Program:
+    """Returns the computations of a program in XLA's text form.
+
+    Raises:
+        ValueError: if it has no entry.
+    """
+    computations: dict[str, list[Instruction]] = {}
+    entry, lines = "", None
+    for line in text.splitlines():
+        if heading := _COMPUTATION.match(line):
+            lines = computations.setdefault(heading[2], [])
+            entry = heading[2] if heading[1] else entry
+        elif lines is not None and (match := _INSTRUCTION.match(line)):
+            shape, rest = _split_shape(match[2])
+            if opcode := _OPCODE.match(rest):
+                root = line.lstrip().startswith("ROOT ")
+                lines.append(Instruction(match[1], shape, opcode[1], opcode[2], root))
+    if not entry:
+        raise ValueError("expected the text of a compiled program, got one without an ENTRY")
+    return Program(computations, entry)
+
+
+def _split_shape(text: str) -> tuple[str, str]:
+    """Returns the type at the head of an instruction, which may be a nested tuple, and the rest."""
+    depth = 0
+    for place, letter in enumerate(text):
+        depth += (letter in "({[") - (letter in ")}]")
+        if letter == " " and not depth:
+            return text[:place], text[place:]
+    return text, ""
+
+
+def launches(program: Program, computation: str = "") -> Launches:
+    """Returns what a computation launches, by default the whole program.
+
+    Of a conditional the branch that launches most counts.
+    """
+    kernels: Counter[str] = Counter()
+    loops: list[Loop] = []
+
+    def add(found: Launches) -> None:
+        kernels.update(found.kernels)
+        loops.extend(found.loops)
+
+    for each in program.computations[computation or program.entry]:
+        if each.opcode == "while":
+            found = launches(program, called(each, "body"))
+            trips = _TRIPS.search(each.rest)
+            if not trips:  # its condition runs on the device, too
+                found.kernels.update(launches(program, called(each, "condition")).kernels)
+            loops.append(Loop(op_name(each), int(trips[1]) if trips else None, found))
+        elif each.opcode == "conditional":
+            branches = [launches(program, name) for name in _branches(each)]
+            add(max(branches, key=lambda found: found.kernels.total()))
+        elif each.opcode == "call":
+            add(launches(program, called(each, "to_apply")))
+        elif kind := sort(program, each):
+            kernels[kind] += 1
+    return Launches(kernels, loops)
+
+
+def sort(program: Program, instruction: Instruction) -> str:
+    """Returns which of SORTS an instruction is; "" if it launches nothing."""
+    opcode = instruction.opcode
+    if opcode in _NO_LAUNCH or opcode.endswith("-done") or opcode.endswith("-update"):
+        return ""
+    begun = opcode.removesuffix("-start")
+    if begun == "async":
+        name = called(instruction, "calls")
+        inside = [sort(program, each) for each in program.computations[name]]
+        return next((kind for kind in inside if kind), "other")
+    if begun in COLLECTIVES:
+        return "collective"
+    if opcode == "custom-call":
+        target = re.search(r'custom_call_target="([^"]+)"', instruction.rest)
+        return "library product" if target and _LIBRARY.search(target[1]) else "call"
+    if opcode == "fusion":
+        return _fusion_sort(program.computations[called(instruction, "calls")])
+    if opcode in _COPIES:
+        return "copy" if "copy" in opcode else "slice"
+    return _INSIDE.get(opcode) or _AT_END.get(opcode) or "elementwise"
+
+
+def _fusion_sort(fused: Sequence[Instruction]) -> str:
+    opcodes = {each.opcode for each in fused}
+    for opcode, kind in _INSIDE.items():
+        if opcode in opcodes:
+            return kind
+    ends = {each.opcode for each in _ends(fused)}
+    if "concatenate" in opcodes:
+        return "concatenation"
+    return _AT_END.get(ends.pop(), "elementwise") if len(ends) == 1 else "elementwise"
+
+
+def _ends(fused: Sequence[Instruction]) -> list[Instruction]:
+    """Returns what the results of a fusion come from, behind tuples, bitcasts and copies."""
+    by_name = {each.name: each for each in fused}
+    waiting = [each for each in fused if each.root]
+    ends = []
+    while waiting:
+        each = waiting.pop()
+        behind = [by_name[name] for name in _operands(each) if name in by_name]
+        through = each.opcode in ("tuple", "bitcast") or (
+            each.opcode == "copy" and all(one.opcode != "parameter" for one in behind)
+        )
+        waiting += behind if through else []
+        ends += [] if through else [each]
+    return ends
+
+
+def _operands(instruction: Instruction) -> list[str]:
+    return _NAMES.findall(instruction.rest.split(")")[0])
+
+
+def called(instruction: Instruction, attribute: str) -> str:
+    """Returns the computation that an attribute of an instruction names.
+
+    Raises:
+        ValueError: if the instruction has no such attribute.
+    """
+    match = re.search(rf"\b{attribute}=%?([\w.\-]+)", instruction.rest)
+    if not match:
+        raise ValueError(f"expected {attribute}= of {instruction.name}, got {instruction.rest}")
+    return match[1]
+
+
+def _branches(conditional: Instruction) -> list[str]:
+    listed = re.search(r"branch_computations=\{([^}]*)\}", conditional.rest)
+    if listed:
+        return _NAMES.findall(listed[1])
+    return [called(conditional, f"{which}_computation") for which in ("true", "false")]
+
+
+def op_name(instruction: Instruction) -> str:
+    """Returns the operation of JAX that an instruction comes from, "" if it is not told."""
+    match = re.search(r'op_name="([^"]*)"', instruction.rest)
+    return match[1] if match else ""
