@@ -59,20 +59,19 @@ def part(name: str) -> str:
     return "forward" if "jvp(" in name else "outside"
 
 
-def kernels(launches: hlo_counts.Launches, steps: int) -> dict[str, Counter[str]]:
+def kernels(launches: hlo_counts.Launches, steps: int) -> dict[str, dict[str, float]]:
     """Returns the kernels by sort: a time step forward and backward, an update outside these loops.
 
     Args:
         launches: of the whole update.
         steps: time steps, which a loop may take several of at once.
     """
-    found = {each: Counter[str]() for each in PARTS} | {"outside": Counter(launches.kernels)}
+    found: dict[str, Counter[str]] = {each: Counter() for each in PARTS}
+    found["outside"].update(launches.kernels)
     for loop in launches.loops:
-        which = part(loop.name)
-        times = (loop.trips or 1) / (1 if which == "outside" else steps)
-        for kind, count in loop.launches.flat().items():
-            found[which][kind] += count * times
-    return found
+        found[part(loop.name)].update(hlo_counts.Launches(Counter(), [loop]).flat())
+    per = {"forward": steps, "backward": steps, "outside": 1}
+    return {each: {kind: n / per[each] for kind, n in found[each].items()} for each in PARTS}
 
 
 def row_of(config: ConfigDict, target: str, dump: Path) -> dict[str, Any]:
@@ -131,8 +130,8 @@ def sending(launches: hlo_counts.Launches, dump: Path) -> dict[str, Any]:
 
 def rows(dump: Path) -> Iterator[dict[str, Any]]:
     """Yields the figures of every target and row."""
-    for target in _TARGETS.value:
-        for name in _ROWS.value:
+    for target in _TARGETS.value or ():
+        for name in _ROWS.value or ():
             config = measuring.draw_config().copy_and_resolve_references()
             config.model.update(ROWS[name])
             yield {"target": target, "row": name} | row_of(config, target, dump)
@@ -148,7 +147,7 @@ def main() -> int:
     jax.config.update("jax_platforms", "cpu")
     with tempfile.TemporaryDirectory() as dump:
         needed = dict.fromkeys(targets.xla_flags(each, Path(dump)) for each in _TARGETS.value)
-        os.environ["XLA_FLAGS"] = " ".join([*needed, os.environ.get("XLA_FLAGS", "")])
+        os.environ["XLA_FLAGS"] = " ".join([*needed, os.environ.get("XLA_FLAGS", "")]).strip()
         figures = list(rows(Path(dump)))
     print(summary(figures))
     print("\n" + by_sort(figures))
@@ -164,7 +163,7 @@ def summary(figures: list[dict[str, Any]]) -> str:
     names += ["all-reduces", "their bytes", "arguments", "outputs", "temporary", "peak, MiB"]
     cells = []
     for row in figures:
-        counts = [count(row["kernels"][each].total()) for each in PARTS]
+        counts = [count(sum(row["kernels"][each].values())) for each in PARTS]
         sizes = ("argument_bytes", "output_bytes", "temp_bytes", "peak_bytes")
         cells.append(
             [row["target"], row["row"], f"{row['batch']}", *counts]
@@ -176,12 +175,11 @@ def summary(figures: list[dict[str, Any]]) -> str:
 
 def by_sort(figures: list[dict[str, Any]]) -> str:
     """Returns the table of kernels by their sort, a line for each part of each program."""
-    total = sum((row["kernels"][each] for row in figures for each in PARTS), Counter[str]())
-    kinds = [kind for kind in hlo_counts.SORTS if total[kind]]
+    parts = [(row, each, row["kernels"][each]) for row in figures for each in PARTS]
+    kinds = [kind for kind in hlo_counts.SORTS if any(kind in found for _, _, found in parts)]
     cells = [
-        [f"{row['target']} {row['row']}", each, *(count(row["kernels"][each][k]) for k in kinds)]
-        for row in figures
-        for each in PARTS
+        [f"{row['target']} {row['row']}", each, *(count(found.get(kind, 0)) for kind in kinds)]
+        for row, each, found in parts
     ]
     return measuring.table(["kernels", "part", *kinds], cells)
 
@@ -204,7 +202,4 @@ def count(value: float) -> str:
 
 
 if __name__ == "__main__":
-    # Read where the TPU's library is loaded; it would look for TPUs of a cloud.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     sys.exit(cli.run(main, sys.argv, (jax.errors.JaxRuntimeError,)))

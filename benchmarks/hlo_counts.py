@@ -11,14 +11,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-# Opcodes that only name or group values, and the second halves of what another has begun.
+# Opcodes and targets of calls that only name, group or reserve what is or will be there.
 _NO_LAUNCH = frozenset(
-    "parameter constant tuple get-tuple-element bitcast after-all add-dependency opt-barrier domain "
-    "partition-id replica-id".split()
+    {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "domain"}
+    | {"add-dependency", "opt-barrier", "partition-id", "replica-id"}
 )
-COLLECTIVES = frozenset(
-    "all-reduce all-gather reduce-scatter all-to-all collective-permute collective-broadcast "
-    "ragged-all-to-all".split()
+_NO_CALL = frozenset({"AllocateBuffer", "ConcatBitcast", "Sharding"})
+_COLLECTIVES = frozenset(
+    {"all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all"}
+    | {"collective-permute", "collective-broadcast"}
 )
 # What a fusion is called by: the first of these among the instructions fused ...
 _INSIDE = {
@@ -40,8 +41,8 @@ _AT_END = {
     "copy": "copy",
     "broadcast": "fill",
     "iota": "fill",
+    "reshape": "copy",
 }
-_COPIES = frozenset({"copy", "copy-start", "slice-start", "dynamic-slice", "slice"})
 SORTS = (
     *("product", "library product", "reduction", "transpose", "concatenation", "elementwise"),
     *("store", "slice", "copy", "pad", "fill", "collective", "call", "other"),
@@ -50,7 +51,7 @@ SORTS = (
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*-> .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _OPCODE = re.compile(r"\s*([\w\-]+)\((.*)$")
-_NAMES = re.compile(r"%?([\w.\-]+)")
+_NAMES = re.compile(r"%([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _LIBRARY = re.compile(r"gemm|matmul|cublas|cudnn|conv", re.IGNORECASE)
 
@@ -149,13 +150,11 @@ def launches(program: Program, computation: str = "") -> Launches:
         kernels.update(found.kernels)
         loops.extend(found.loops)
 
-    for each in program.computations[computation or program.entry]:
+    computation = computation or program.entry
+    for each in program.computations[computation]:
         if each.opcode == "while":
             found = launches(program, called(each, "body"))
-            trips = _TRIPS.search(each.rest)
-            if not trips:  # its condition runs on the device, too
-                found.kernels.update(launches(program, called(each, "condition")).kernels)
-            loops.append(Loop(op_name(each), int(trips[1]) if trips else None, found))
+            loops.append(Loop(op_name(each), trips(program, each, computation), found))
         elif each.opcode == "conditional":
             branches = [launches(program, name) for name in _branches(each)]
             add(max(branches, key=lambda found: found.kernels.total()))
@@ -166,25 +165,76 @@ def launches(program: Program, computation: str = "") -> Launches:
     return Launches(kernels, loops)
 
 
+def trips(program: Program, loop: Instruction, computation: str) -> int | None:
+    """Returns how often a loop's body runs, None if that cannot be seen.
+
+    A GPU's compiler says so. Else a loop is understood that counts from a constant in steps of 1 up
+    to another.
+
+    Args:
+        program: the whole.
+        loop: an instruction of opcode while.
+        computation: the one that it is in.
+    """
+    if known := _TRIPS.search(loop.rest):
+        return int(known[1])
+    condition = program.computations[called(loop, "condition")]
+    body = program.computations[called(loop, "body")]
+    last = next(each for each in condition if each.root)
+    if last.opcode != "compare" or "direction=LT" not in last.rest:
+        return None
+    counter, end = (_origin(condition, name) for name in _operands(last))
+    place = re.search(r"index=(\d+)", counter.rest if counter else "")
+    if not place or not end:
+        return None
+    start = _element(program.computations[computation], _operands(loop)[0], int(place[1]))
+    following = _element(body, next(each.name for each in body if each.root), int(place[1]))
+    if not start or not following or following.opcode != "add":
+        return None
+    added = [_origin(body, name) for name in _operands(following)]
+    steps = [_constant(each) for each in added if each and each.opcode == "constant"]
+    first, stop = _constant(start), _constant(end)
+    return stop - first if steps == [1] and first is not None and stop is not None else None
+
+
+def _element(within: Sequence[Instruction], name: str, place: int) -> Instruction | None:
+    """Returns what an element of a tuple comes from."""
+    whole = _origin(within, name)
+    return _origin(within, _operands(whole)[place]) if whole and whole.opcode == "tuple" else None
+
+
+def _origin(within: Sequence[Instruction], name: str) -> Instruction | None:
+    """Returns what a name stands for, behind copies of it."""
+    found = next((each for each in within if each.name == name), None)
+    return _origin(within, _operands(found)[0]) if found and found.opcode == "copy" else found
+
+
+def _constant(instruction: Instruction) -> int | None:
+    match = re.match(r"(-?\d+)\)", instruction.rest)
+    return int(match[1]) if instruction.opcode == "constant" and match else None
+
+
 def sort(program: Program, instruction: Instruction) -> str:
     """Returns which of SORTS an instruction is; "" if it launches nothing."""
     opcode = instruction.opcode
-    if opcode in _NO_LAUNCH or opcode.endswith("-done") or opcode.endswith("-update"):
+    if opcode in _NO_LAUNCH or opcode.endswith(("-done", "-update")):
         return ""
     begun = opcode.removesuffix("-start")
     if begun == "async":
         name = called(instruction, "calls")
         inside = [sort(program, each) for each in program.computations[name]]
         return next((kind for kind in inside if kind), "other")
-    if begun in COLLECTIVES:
+    if begun in _COLLECTIVES:
         return "collective"
     if opcode == "custom-call":
         target = re.search(r'custom_call_target="([^"]+)"', instruction.rest)
+        if target and target[1] in _NO_CALL:
+            return ""
         return "library product" if target and _LIBRARY.search(target[1]) else "call"
     if opcode == "fusion":
         return _fusion_sort(program.computations[called(instruction, "calls")])
-    if opcode in _COPIES:
-        return "copy" if "copy" in opcode else "slice"
+    if opcode != begun:  # from one memory to another, while others compute
+        return "copy"
     return _INSIDE.get(opcode) or _AT_END.get(opcode) or "elementwise"
 
 

@@ -67,9 +67,9 @@ GPUS: dict[str, dict[str, Any]] = {
     },
 }
 
-# XLA places the chips of a TPU v5e in at most 16 x 16.
-_TPU = re.compile(r"(v5e):(\d{1,2})x(\d{1,2})")
-KNOWN = f"{', '.join(GPUS)} and TPUs as v5e:2x2 to v5e:16x16"
+# How chips lie beside each other. XLA knows which numbers there are: 1x1, 1x2, 2x2, 2x4 .. 16x16.
+_TPU = re.compile(r"v[56]e:(\d{1,2})x(\d{1,2})")
+KNOWN = f"{', '.join(GPUS)}, or TPUs such as v5e:2x2, v6e:8x8"
 
 # Autotuning would need the GPU; without it XLA takes its own guess of each product's tiles.
 _GPU_FLAGS = "--xla_gpu_autotune_level=0 --xla_gpu_cuda_data_dir={cuda}"
@@ -113,7 +113,16 @@ def devices(target: str) -> list[Any]:
             platform="cuda", topology_name="", topology="1x1x1", target_config=text
         )
     else:
-        topology = topologies.get_topology_desc(platform="tpu", topology_name=target)
+        # Read where the TPU's library is loaded; it would look for TPUs of a cloud.
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+        os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+        os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+        match = _TPU.fullmatch(target)
+        assert match
+        one_host = [min(2, int(side)) for side in match.groups()]  # of at most 2 x 2 chips each
+        topology = topologies.get_topology_desc(
+            platform="tpu", topology_name=target, chips_per_host_bounds=[*one_host, 1]
+        )
     return list(topology.devices)
 
 
