@@ -38,6 +38,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "svhn": memory.TASKS["svhn"],
 }
 _TARGETS = flags.DEFINE_list("target", None, f"What to compile for: {targets.KNOWN}")
+flags.register_validator(
+    "target", lambda names: all(map(targets.known, names or [])), f"expected {targets.KNOWN}"
+)
 _ROWS = flags.DEFINE_list("rows", ["config"], f"The config and changes of it: {', '.join(ROWS)}")
 flags.register_validator(
     "rows", lambda rows: set(rows) <= set(ROWS), f"expected names among {', '.join(ROWS)}"
@@ -109,23 +112,20 @@ def row_of(config: ConfigDict, target: str, dump: Path) -> dict[str, Any]:
 
 
 def sending(launches: hlo_counts.Launches, dump: Path) -> dict[str, Any]:
-    """Returns what the host sends to a GPU, {} of a program that XLA has dumped no thunks of."""
-    files = sorted(dump.glob("*thunk_sequence_after_thunk_passes.txt"))
+    """Returns what the host sends to a GPU; {} for TPUs, of whose programs XLA tells no thunks."""
+    files = sorted(dump.glob("*thunk_sequence*"))
     if not files:
         return {}
-    sent = thunks.sent(files[-1].read_text())
+    text = files[-1].read_text()  # of the last pass over them
     for file in files:  # or the next row would take them for its own
         file.unlink()
-    loops = launches.every_loop()
-    if len(sent) != 1 + len(loops):  # loops in one another, or in a graph
-        return {"sent": {"outside": sent[0]._asdict()}}
-    named = {"outside": sent[0]} | {
-        part(loop.name): each for loop, each in zip(loops, sent[1:], strict=True)
-    }
-    times = sent[0].times + sum(
-        (loop.trips or 1) * each.times for loop, each in zip(loops, sent[1:], strict=True)
-    )
-    return {"sent": {name: each._asdict() for name, each in named.items()}, "sent_an_update": times}
+    outside, *inside = thunks.sent(text)
+    figures: dict[str, Any] = {"outside": outside._asdict()}
+    total = outside.times
+    for loop, sent in zip(launches.every_loop(), inside, strict=True):
+        figures[part(loop.name)] = sent._asdict()
+        total += (loop.trips or 1) * sent.times
+    return {"sent": figures, "sent_an_update": total}
 
 
 def rows(dump: Path) -> Iterator[dict[str, Any]]:
@@ -141,35 +141,37 @@ def main() -> int:
     """Prints the tables and returns the exit code."""
     if not _TARGETS.value:
         raise ValueError(f"--target: what to compile for? One of {targets.KNOWN}")
-    for target in _TARGETS.value:
-        targets.check(target)
+    if len({targets.is_gpu(target) for target in _TARGETS.value}) > 1:
+        raise ValueError("--target: GPUs and TPUs need a command each, as XLA's flags are theirs")
     measuring.draw_config()
     jax.config.update("jax_platforms", "cpu")
     with tempfile.TemporaryDirectory() as dump:
         needed = dict.fromkeys(targets.xla_flags(each, Path(dump)) for each in _TARGETS.value)
         os.environ["XLA_FLAGS"] = " ".join([*needed, os.environ.get("XLA_FLAGS", "")]).strip()
         figures = list(rows(Path(dump)))
+    print(f"kernels and MiB a chip; jax {jax.__version__}")
     print(summary(figures))
     print("\n" + by_sort(figures))
     if any("sent" in row for row in figures):
         print("\n" + by_sending(figures))
-    measuring.write_json({"rows": figures})
+    measuring.write_json({"rows": figures, "jax": jax.__version__})
     return 0
 
 
 def summary(figures: list[dict[str, Any]]) -> str:
     """Returns the table of a line for each program."""
-    names = ["target", "row", "batch", "forward", "backward", "outside", "an update"]
-    names += ["all-reduces", "their bytes", "arguments", "outputs", "temporary", "peak, MiB"]
-    cells = []
-    for row in figures:
-        counts = [count(sum(row["kernels"][each].values())) for each in PARTS]
-        sizes = ("argument_bytes", "output_bytes", "temp_bytes", "peak_bytes")
-        cells.append(
-            [row["target"], row["row"], f"{row['batch']}", *counts]
-            + [f"{row['kernels_an_update']:,}", f"{row['all_reduces']}"]
-            + [f"{row['all_reduce_bytes']:,}", *(memory.mebibytes(row[size]) for size in sizes)]
-        )
+    names = ["target", "row", "batch", *PARTS, "an update", "sent"]
+    names += ["all-reduces", "their bytes", "argument", "output", "temporary", "peak"]
+    sizes = ("argument_bytes", "output_bytes", "temp_bytes", "peak_bytes")
+    cells = [
+        [row["target"], row["row"], f"{row['batch']}"]
+        + [count(sum(row["kernels"][each].values())) for each in PARTS]
+        + [f"{row['kernels_an_update']:,}"]
+        + [f"{row['sent_an_update']:,}" if "sent" in row else "-"]
+        + [f"{row['all_reduces']}", f"{row['all_reduce_bytes']:,}"]
+        + [memory.mebibytes(row[size]) for size in sizes]
+        for row in figures
+    ]
     return measuring.table(names, cells)
 
 
@@ -185,15 +187,13 @@ def by_sort(figures: list[dict[str, Any]]) -> str:
 
 
 def by_sending(figures: list[dict[str, Any]]) -> str:
-    """Returns the table of what the host sends to a GPU."""
-    cells = []
-    for row in figures:
-        for each, sent in row.get("sent", {}).items():
-            numbers = [f"{value}" for value in sent.values()]
-            times = f"{row['sent_an_update']:,}" if "sent_an_update" in row else "-"
-            cells.append([f"{row['target']} {row['row']}", each, *numbers, times])
-    names = ["sent", "part", "graphs", "kernels in them", "kernels alone", "sent an update"]
-    return measuring.table(names, cells)
+    """Returns the table of what the host sends to a GPU: once outside, at every pass of a loop."""
+    cells = [
+        [f"{row['target']} {row['row']}", each, *(f"{value}" for value in sent.values())]
+        for row in figures
+        for each, sent in row.get("sent", {}).items()
+    ]
+    return measuring.table(["sent", "part", "graphs", "kernels in them", "kernels alone"], cells)
 
 
 def count(value: float) -> str:

@@ -21,31 +21,29 @@ _COLLECTIVES = frozenset(
     {"all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all"}
     | {"collective-permute", "collective-broadcast"}
 )
-# What a fusion is called by: the first of these among the instructions fused ...
-_INSIDE = {
-    "dot": "product",
-    "convolution": "product",
-    "reduce": "reduction",
-    "reduce-window": "reduction",
-    "sort": "sort",
-    "scatter": "scatter",
-    "transpose": "transpose",
-}
-# ... else by what it ends in.
+# What a fusion is called by: what it ends in, where that says where its result goes or comes from,
 _AT_END = {
     "dynamic-update-slice": "store",
     "dynamic-slice": "slice",
     "slice": "slice",
     "pad": "pad",
-    "concatenate": "concatenation",
-    "copy": "copy",
-    "broadcast": "fill",
-    "iota": "fill",
-    "reshape": "copy",
 }
+# else the first of these among the instructions fused,
+_INSIDE = {
+    "dot": "product",
+    "convolution": "product",
+    "reduce": "reduction",
+    "reduce-window": "reduction",
+    "scatter": "scatter",
+    "sort": "sort",
+    "transpose": "transpose",
+    "concatenate": "concatenation",
+}
+# else its end again.
+_PLAIN_END = {"copy": "copy", "reshape": "copy", "broadcast": "fill", "iota": "fill"}
 SORTS = (
     *("product", "library product", "reduction", "transpose", "concatenation", "elementwise"),
-    *("store", "slice", "copy", "pad", "fill", "collective", "call", "other"),
+    *("store", "slice", "copy", "pad", "fill", "sort", "scatter", "collective", "call"),
 )
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*-> .*\{$")
@@ -223,7 +221,7 @@ def sort(program: Program, instruction: Instruction) -> str:
     if begun == "async":
         name = called(instruction, "calls")
         inside = [sort(program, each) for each in program.computations[name]]
-        return next((kind for kind in inside if kind), "other")
+        return next((kind for kind in inside if kind), "call")
     if begun in _COLLECTIVES:
         return "collective"
     if opcode == "custom-call":
@@ -235,18 +233,17 @@ def sort(program: Program, instruction: Instruction) -> str:
         return _fusion_sort(program.computations[called(instruction, "calls")])
     if opcode != begun:  # from one memory to another, while others compute
         return "copy"
-    return _INSIDE.get(opcode) or _AT_END.get(opcode) or "elementwise"
+    return _AT_END.get(opcode) or _INSIDE.get(opcode) or _PLAIN_END.get(opcode) or "elementwise"
 
 
 def _fusion_sort(fused: Sequence[Instruction]) -> str:
     opcodes = {each.opcode for each in fused}
-    for opcode, kind in _INSIDE.items():
-        if opcode in opcodes:
-            return kind
     ends = {each.opcode for each in _ends(fused)}
-    if "concatenate" in opcodes:
-        return "concatenation"
-    return _AT_END.get(ends.pop(), "elementwise") if len(ends) == 1 else "elementwise"
+    end = ends.pop() if len(ends) == 1 else ""
+    if not {"dot", "convolution"} & opcodes and end in _AT_END:
+        return _AT_END[end]
+    inside = next((kind for opcode, kind in _INSIDE.items() if opcode in opcodes), "")
+    return inside or _PLAIN_END.get(end, "elementwise")
 
 
 def _ends(fused: Sequence[Instruction]) -> list[Instruction]:

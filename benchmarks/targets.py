@@ -29,6 +29,10 @@ _COMMON: dict[str, Any] = {
     "registers_per_block_limit": 2**16,
     "registers_per_core_limit": 2**16,
     "shared_memory_per_block": 48 * 2**10,
+    # Of CUDA as the extra installs it. Without these XLA takes a CUDA that records no loops.
+    "driver_version": '"13.0.0"',
+    "runtime_version": '"13.0.0"',
+    "compile_time_toolkit_version": '"13.0.0"',
 }
 _AMPERE = _COMMON | {
     "cuda_compute_capability": {"major": 8},
@@ -77,14 +81,13 @@ _DUMP_FLAGS = "--xla_dump_to={folder} --xla_dump_hlo_as_text --xla_dump_hlo_modu
 
 
 def is_gpu(target: str) -> bool:
-    """Returns whether a target is a GPU, and not TPUs."""
+    """Returns whether a target is one of GPUS."""
     return target in GPUS
 
 
-def check(target: str) -> None:
-    """Raises ValueError unless a target is known."""
-    if not is_gpu(target) and not _TPU.fullmatch(target):
-        raise ValueError(f"--target: expected one of {KNOWN}, got {target!r}")
+def known(target: str) -> bool:
+    """Returns whether a target is one of GPUS or has the form of TPUs'."""
+    return is_gpu(target) or _TPU.fullmatch(target) is not None
 
 
 def xla_flags(target: str, dump: Path) -> str:

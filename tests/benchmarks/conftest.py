@@ -17,6 +17,7 @@ def modules():
         from benchmarks import (
             breakdown,
             collectives,
+            compiled_for,
             measuring,
             memory,
             settings,
@@ -27,6 +28,7 @@ def modules():
     yield SimpleNamespace(
         breakdown=breakdown,
         collectives=collectives,
+        compiled_for=compiled_for,
         measuring=measuring,
         memory=memory,
         settings=settings,

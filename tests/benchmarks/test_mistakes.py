@@ -20,6 +20,14 @@ MISTAKES = {
     ("benchmarks.before_after", *TINY, "--old=-x", "--updates=0"): "--updates=0",
     ("benchmarks.start", *TINY, "--repeats=0"): "--repeats=0",
     ("benchmarks.collectives", *TINY, "--devices=1,3"): "--devices: 3 is more than there are",
+    ("benchmarks.compiled_for", *TINY): "--target: what to compile for? One of a100, h100, h200",
+    (
+        "benchmarks.compiled_for",
+        "--target=b7",
+    ): "--target=['b7']: expected a100, h100, h200, or TPU",
+    ("benchmarks.compiled_for", "--target=h200,v5e:2x2"): "--target: GPUs and TPUs need a command",
+    ("benchmarks.compiled_for", "--target=h200", "--rows=x"): "expected names among config, no_att",
+    ("benchmarks.compiled_for", "--hlo=nowhere/a.txt"): "--hlo=nowhere/a.txt: expected a file",
     (
         "benchmarks.collectives",
         *TINY,
@@ -29,10 +37,12 @@ MISTAKES = {
     **{
         (
             f"benchmarks.{name}",
+            *(("--target=h200",) if name == "compiled_for" else ()),
             f"--config=configs/{config}.py",
         ): "expected a model of config.kind 'draw'"
         for name, config in {
             "breakdown": "cluttered_mnist",
+            "compiled_for": "cluttered_mnist",
             "memory": "cluttered_mnist_convnet",
             "sample": "cluttered_mnist_ram",
             "scaling": "cluttered_mnist_convnet",
