@@ -40,7 +40,7 @@ from benchmarks import measuring, train_step
 from benchmarks.agreement import mean_loss
 from draw_jax.data import splits
 from draw_jax.model import attention, build
-from draw_jax.model.gradients import lstm_step
+from draw_jax.model.gradients import gate_activations, lstm_step
 from draw_jax.runs.metrics import MetricsFile, TensorBoard
 from draw_jax.system import cli
 from draw_jax.training.step import TrainState, initial_state, make_optimizer
@@ -188,7 +188,8 @@ def gates(config: ConfigDict) -> Piece:
 
     def function(inputs: list[jax.Array]) -> Any:
         def step(cells: list[jax.Array], gates: list[jax.Array]) -> Any:
-            out = [lstm_step(*lstm) for lstm in zip(gates, cells, strict=True)]
+            lstms = zip(gates, cells, strict=True)
+            out = [lstm_step(gate_activations(gate), cell) for gate, cell in lstms]
             return [cell for _, cell in out], [h for h, _ in out]
 
         return over_time(config, step, [jnp.zeros((batch, size)) for size in sizes], inputs)[1]

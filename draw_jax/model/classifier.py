@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from draw_jax.model import attention
+from draw_jax.model.gradients import unroll
 from draw_jax.model.layers import LSTM, Linear, check_fields, check_images
 from draw_jax.model.task import Model, Task, Terms, Variables
 
@@ -93,19 +94,12 @@ class GlimpseClassifier(nn.Module):
         """
         check_images(x, self.image_shape)
 
-        def step(module: GlimpseClassifier, state: State, x: jax.Array) -> Any:
+        def step(module: GlimpseClassifier, state: State, x: jax.Array, _: None) -> Any:
             state, logits, window = module.step(state, x)
             return state, (logits, window if trace else None)
 
-        unroll = nn.scan(
-            step,
-            variable_broadcast="params",
-            split_rngs={"params": False},
-            in_axes=nn.broadcast,
-            length=self.time_steps,
-            unroll=self.unroll,
-        )
-        _, (logits, windows) = unroll(self, self.initial_state(len(x)), x)
+        first = self.initial_state(len(x))
+        _, (logits, windows) = unroll(step, self, first, x, None, self.time_steps, self.unroll)
         return Glimpses(logits, windows) if trace else logits
 
     def initial_state(self, batch_size: int) -> State:

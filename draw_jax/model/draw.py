@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from draw_jax.model import attention, likelihood, losses
 from draw_jax.model.cell import DrawCell, State, Trace
+from draw_jax.model.gradients import unroll
 from draw_jax.model.layers import check_fields, check_images
 from draw_jax.model.task import Task, Terms, Variables
 
@@ -87,14 +88,8 @@ class Draw(nn.Module):
             state, (kl, step_trace) = cell.infer_step(state, x, eps)
             return state, (kl, step_trace if trace else None)
 
-        unroll = nn.scan(
-            step,
-            variable_broadcast="params",
-            split_rngs={"params": False},
-            in_axes=(nn.broadcast, 0),
-            unroll=self.unroll,
-        )
-        state, (kl, steps) = unroll(self.cell, self.cell.initial_state(len(x)), x, eps)
+        first = self.cell.initial_state(len(x))
+        state, (kl, steps) = unroll(step, self.cell, first, x, eps, len(eps), self.unroll)
         nll = likelihood.named(self.likelihood).nll(state.canvas, x)  # eq. 9
         return Output(nll, kl, steps)
 
@@ -111,13 +106,13 @@ class Draw(nn.Module):
             ValueError: if z's shape does not fit the model.
         """
         self._check_noise("z", z, batch_size=None)
-        unroll = nn.scan(
+        scan = nn.scan(
             DrawCell.generate_step,
             variable_broadcast="params",
             split_rngs={"params": False},
             unroll=self.unroll,
         )
-        _, trace = unroll(self.cell, self.cell.initial_state(z.shape[1]), z)
+        _, trace = scan(self.cell, self.cell.initial_state(z.shape[1]), z)
         return trace
 
     def _check_noise(self, name: str, noise: jax.Array, batch_size: int | None) -> None:

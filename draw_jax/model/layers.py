@@ -8,7 +8,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from draw_jax.model.gradients import lstm_step, product
+from draw_jax.model.gradients.layers import (
+    gate_activations,
+    lstm_step,
+    operand_type,
+    product,
+    replayed,
+)
+from draw_jax.model.gradients.unroll import INPUTS, PERTURBATIONS, RESULTS
 
 _FLOAT32 = jnp.float32
 
@@ -19,10 +26,11 @@ class Linear(nn.Module):
     features: int
     dtype: str = "float32"
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
+    gates: bool = False  # whether the result is the activations of an LSTM's gates, which L(x) are
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns L(x), [B, features].
+        """Returns L(x), [B, features]; with `gates`, what `gate_activations` makes of it.
 
         The parameters' type decides: float32 ones give float32, from a product of operands rounded
         to `dtype`; float64 ones give float64, and nothing is rounded.
@@ -30,7 +38,17 @@ class Linear(nn.Module):
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         kernel = self.param("kernel", init, (x.shape[-1], self.features), _FLOAT32)
         bias = self.param("bias", self.bias_init, (self.features,), _FLOAT32)
-        return product(x, kernel, self.dtype) + bias[None]
+        if self.has_variable(PERTURBATIONS, "y"):  # in the loop back of `unroll`
+            self.put_variable(INPUTS, "y", x.astype(operand_type(kernel, self.dtype)))
+            result: jax.Array = self.get_variable(RESULTS, "y")
+            perturbation: jax.Array = self.get_variable(PERTURBATIONS, "y")
+            return replayed(x, kernel, result, perturbation, self.dtype, self.gates)
+        y = product(x, kernel, self.dtype) + bias[None]
+        if self.gates:
+            y = gate_activations(y)
+        if self.is_mutable_collection(RESULTS) and not self.is_initializing():
+            self.put_variable(RESULTS, "y", y)
+        return y
 
 
 class LSTM(nn.Module):
@@ -48,10 +66,8 @@ class LSTM(nn.Module):
         def forget_gates_open(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
             return jnp.zeros(shape, dtype).at[self.size : 2 * self.size].set(1.0)
 
-        gates = Linear(4 * self.size, self.dtype, forget_gates_open, name="gates")(
-            jnp.concatenate([*inputs, h_tm1], axis=-1)
-        )
-        return lstm_step(gates, cell_tm1)
+        gates = Linear(4 * self.size, self.dtype, forget_gates_open, gates=True, name="gates")
+        return lstm_step(gates(jnp.concatenate([*inputs, h_tm1], axis=-1)), cell_tm1)
 
 
 def check_images(x: jax.Array, image_shape: tuple[int, int, int]) -> None:

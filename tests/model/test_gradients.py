@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from draw_jax.model import gradients
+from draw_jax.model.gradients import windows
 from tests import reference
 from tests.model.helpers import CASES, SHAPES, finite_differences, make_windows, normal, pull_back
 
@@ -59,7 +60,7 @@ def test_the_gradient_of_the_filters_is_the_automatic_one(glimpse_size, height, 
 
 def test_sums_over_pixels_are_products_in_full_precision():
     """Which CPUs give unasked; on GPUs and TPUs sums would lose half their digits."""
-    jaxpr = jax.make_jaxpr(gradients._sum)(np.ones((2, 3), np.float32))
+    jaxpr = jax.make_jaxpr(windows._sum)(np.ones((2, 3), np.float32))
     (product,) = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
     assert set(product.params["precision"]) == {jax.lax.Precision.HIGHEST}
 
@@ -172,6 +173,7 @@ def test_forward_mode_is_refused_in_one_line_that_names_reverse_mode(tiny):
         ("product", lambda a: gradients.product(a, square, "float32")),
         ("error_image", lambda a: gradients.error_image(a, square)),
         ("lstm_step", lambda a: gradients.lstm_step(jnp.tile(a, 4), a)[0]),
+        ("gate_activations", lambda a: gradients.gate_activations(jnp.tile(a, 4))),
         ("filters", lambda a: gradients.filters(a, a, a, 2, 4)),
         ("filter_image", lambda a: gradients.filter_image(a, a[:, :, None], a)),
         ("spread_patch", lambda a: gradients.spread_patch(a, a[:, :, None], a)),

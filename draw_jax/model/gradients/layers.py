@@ -1,0 +1,189 @@
+"""Matrix products, the LSTM and the error image, with gradients written by hand.
+
+Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from draw_jax.model.gradients.rule import one_type, with_gradient
+
+
+def product(x: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
+    """Returns x kernel, [B, K] and [K, N] to [B, N], in the kernel's type, at least float32.
+
+    A float32 kernel, x and, in both products of the gradient, the gradient that comes in are
+    rounded to `dtype`; all three products accumulate in float32. (Automatic differentiation would
+    leave the incoming gradient in float32, and a product of mixed types is as slow as its wider
+    type.) A float64 kernel is multiplied in float64 throughout, whatever `dtype` says.
+    """
+    kernel = jnp.asarray(kernel)
+    out = jnp.promote_types(kernel.dtype, jnp.float32)
+    return _product(jnp.asarray(x, out), kernel.astype(out), operand_type(kernel, dtype))
+
+
+def operand_type(kernel: jax.Array, dtype: str) -> str:
+    """Returns the type that the operands of a product are rounded to."""
+    return "float64" if kernel.dtype == jnp.float64 else dtype
+
+
+def _product_fwd(x, kernel, dtype):
+    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    return _accumulate(x, kernel), (x, kernel)
+
+
+def _product_bwd(dtype, saved, d_out):
+    x, kernel = saved
+    d_out = d_out.astype(dtype)
+    return _accumulate(d_out, kernel.T), _accumulate(x.T, d_out)
+
+
+_product = with_gradient(_product_fwd, _product_bwd, static=(2,))
+
+
+def _accumulate(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns the matrix product a b of one type, summed in that type or float32 if it is wider."""
+    return jnp.matmul(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
+
+
+def gate_activations(gates: jax.Array) -> jax.Array:
+    """Returns what `lstm_step` takes of an LSTM's gates, of one shape with them, [..., 4 size].
+
+    They are tanh(i / 2), tanh(f / 2), tanh(o / 2) and tanh(g), as sigma(a) = (1 + tanh(a / 2)) / 2:
+    one vectorised tanh serves all four gates. Between the passes only the result is saved.
+
+    Args:
+        gates: before their non-linearities, in the order i, f, o, g.
+    """
+    return _gate_activations(*one_type(gates))
+
+
+def _gate_activations_fwd(gates):
+    tanhs = jnp.tanh(gates * _per_gate(gates, 0.5, 1.0))
+    return tanhs, tanhs
+
+
+def _gate_activations_bwd(tanhs, d_tanhs):
+    return (d_tanhs * (1 - jnp.square(tanhs)) * _per_gate(tanhs, 0.5, 1.0),)
+
+
+_gate_activations = with_gradient(_gate_activations_fwd, _gate_activations_bwd)
+
+
+def lstm_step(activations: jax.Array, cell_tm1: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns h_t and the cell state, each [..., size], of an LSTM with forget gates.
+
+    cell = sigma(f) cell_tm1 + sigma(i) tanh(g),  h_t = sigma(o) tanh(cell)
+
+    Between the passes only the arguments are saved.
+
+    Args:
+        activations: of the gates, from `gate_activations`, [..., 4 size].
+        cell_tm1: [..., size].
+    """
+    return _lstm_step(*one_type(activations, cell_tm1))
+
+
+def _lstm_step_fwd(activations, cell_tm1):
+    i, f, o, g = jnp.split(activations, 4, axis=-1)
+    cell = 0.5 * ((1 + f) * cell_tm1 + (1 + i) * g)
+    return (0.5 * (1 + o) * jnp.tanh(cell), cell), (activations, cell_tm1)
+
+
+def _lstm_step_bwd(saved, d_out):
+    activations, cell_tm1 = saved
+    d_h, d_cell = d_out
+    i, f, o, g = jnp.split(activations, 4, axis=-1)
+    tanh_cell = jnp.tanh(0.5 * ((1 + f) * cell_tm1 + (1 + i) * g))
+    d_cell = 0.5 * (d_cell + d_h * 0.5 * (1 + o) * (1 - jnp.square(tanh_cell)))
+    d_activations = jnp.concatenate(
+        [d_cell * g, d_cell * cell_tm1, 0.5 * d_h * tanh_cell, d_cell * (1 + i)], axis=-1
+    )
+    return d_activations, d_cell * (1 + f)
+
+
+_lstm_step = with_gradient(_lstm_step_fwd, _lstm_step_bwd)
+
+
+def _per_gate(packed: jax.Array, ifo: float, g: float) -> np.ndarray:
+    """Returns one factor for the gates i, f, o and another for g, [1, ..., 4 size]."""
+    size = packed.shape[-1] // 4
+    factors = np.repeat(np.array([ifo, g], packed.dtype), [3 * size, size])
+    return factors.reshape((1,) * (packed.ndim - 1) + (-1,))
+
+
+# --- a linear map whose result is known, in the loop back of `unroll`
+
+
+def replayed(
+    x: jax.Array,
+    kernel: jax.Array,
+    result: jax.Array,
+    perturbation: jax.Array,
+    dtype: str,
+    gates: bool,
+) -> jax.Array:
+    """Returns `result`, what a linear map made of x before, and has the gradient of that map.
+
+    The gradient by x is that of x kernel + bias, rounded as in `product`. The one by `perturbation`
+    is that by x kernel + bias itself, of which the gradients of the kernel and the bias are made:
+    for all steps together, so that they are not made here.
+
+    Args:
+        x: [B, K].
+        kernel: [K, N].
+        result: x kernel + bias, or its `gate_activations`, [B, N].
+        perturbation: zeros, [B, N].
+        dtype: of the operands.
+        gates: whether `result` is made of `gate_activations`.
+    """
+    return _replayed(x, kernel, result, perturbation, operand_type(kernel, dtype), gates)
+
+
+def _replayed_fwd(x, kernel, result, perturbation, dtype, gates):
+    return result, (kernel, result)
+
+
+def _replayed_bwd(dtype, gates, saved, d_out):
+    kernel, result = saved
+    if gates:
+        (d_out,) = _gate_activations_bwd(result, d_out)
+    d_x = _accumulate(d_out.astype(dtype), kernel.astype(dtype).T)
+    return d_x, jnp.zeros_like(kernel), jnp.zeros_like(result), d_out
+
+
+_replayed = with_gradient(_replayed_fwd, _replayed_bwd, static=(4, 5))
+
+
+def weight_gradients(x: jax.Array, d_out: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the gradients of a linear map's kernel [K, N] and bias [N], over some steps together.
+
+    Args:
+        x: of each step and example, rounded as in `product`, [T, B, K].
+        d_out: the gradient by x kernel + bias, [T, B, N].
+    """
+    x, d_out = (a.reshape(-1, a.shape[-1]) for a in (x, d_out))
+    return _accumulate(x.T, d_out.astype(x.dtype)), d_out.sum(axis=0)
+
+
+def error_image(x: jax.Array, canvas: jax.Array) -> jax.Array:
+    """Returns x - sigma(canvas), eq. 3; all of one shape [...].
+
+    Between the passes only x and this image are saved.
+    """
+    return _error_image(*one_type(x, canvas))
+
+
+def _error_image_fwd(x, canvas):
+    x_err = x - 0.5 * (1 + jnp.tanh(0.5 * canvas))  # sigma by a vectorised tanh, as in lstm_step
+    return x_err, (x, x_err)
+
+
+def _error_image_bwd(saved, d_x_err):
+    x, x_err = saved
+    mean = x - x_err
+    return d_x_err, -d_x_err * mean * (1 - mean)
+
+
+_error_image = with_gradient(_error_image_fwd, _error_image_bwd)

@@ -1,0 +1,200 @@
+"""The scan of a cell over its time steps, whose gradient is written by hand.
+
+Automatic differentiation of a scan keeps whatever the way back needs of each step, and multiplies
+and adds the gradient of every weight at every step. Here the loop forward keeps the state before
+each step and the results of its linear maps. The loop back plays each step again from those,
+without its matrix products, and pulls the gradient through it. The gradient of a kernel,
+sum_t x_t^T g_t, is one product for several steps together.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from draw_jax.model.gradients.layers import weight_gradients
+from draw_jax.model.gradients.rule import in_reverse_mode
+
+# Collections of a cell's variables, by which its `Linear` maps take part.
+RESULTS = "linear_results"  # kept by the loop forward, known to the loop back
+INPUTS = "linear_inputs"  # told by the loop back, where they are made again
+PERTURBATIONS = "linear_perturbations"  # zeros, whose gradients are those by the maps' results
+
+_STEPS_TOGETHER = 8  # whose share of a kernel's gradient is one product: what fits in a CPU's cache
+
+# (cell, state, constants, x of the step) -> (the next state, what the step gives)
+Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
+
+
+def unroll(
+    step: Step,
+    cell: nn.Module,
+    state: Any,
+    constants: Any,
+    xs: Any,
+    length: int,
+    steps_a_pass: int = 1,
+) -> tuple[Any, Any]:
+    """Returns the state after the last time step and what all steps give, stacked along axis 0.
+
+    All parameters that the cell uses in `step` get their gradients; those of its `Linear` maps in
+    the cheap way, others by adding at every step.
+
+    Args:
+        step: called with the cell, the state before it, the constants and its own xs.
+        cell: bound. Each of its `Linear` maps is used once in a step.
+        state: before the first step, arrays.
+        constants: arrays that every step is given, or None.
+        xs: arrays [T, ...], of which each step is given its own, or None.
+        length: T.
+        steps_a_pass: time steps in one pass of the compiled loops: speed only.
+    """
+
+    def scanned(step: Step) -> Any:
+        return nn.scan(
+            step,
+            variable_broadcast="params",
+            variable_axes={RESULTS: 0},
+            split_rngs={"params": False},
+            in_axes=(nn.broadcast, 0),
+            length=length,
+            unroll=steps_a_pass,
+        )
+
+    if cell.is_initializing():
+        return scanned(step)(cell, state, constants, xs)
+    unbound, variables = cell.unbind()
+
+    def keeping_states(cell: Any, state: Any, constants: Any, x: Any) -> Any:
+        after, given = step(cell, state, constants, x)
+        return after, (given, state)
+
+    def run(params: Any, *arguments: Any) -> Any:
+        return nn.apply(scanned(step), unbound)({"params": params}, *arguments)
+
+    def forward(params: Any, *arguments: Any) -> Any:
+        wanted = [_flags(argument) for argument in arguments[1:]]
+        params, state, constants, xs = (_values(argument) for argument in (params, *arguments))
+        keep = nn.apply(scanned(keeping_states), unbound, mutable=[RESULTS])
+        (last, (given, states)), kept = keep({"params": params}, state, constants, xs)
+        replay = nn.apply(step, unbound, mutable=[INPUTS])
+
+        def back(*saved: Any) -> Any:
+            return _backward(replay, wanted, length, steps_a_pass, *saved)
+
+        saved = (params, kept.get(RESULTS, {}), states, constants, xs)
+        return (last, given), jax.tree_util.Partial(back, *saved)
+
+    differentiable = jax.custom_vjp(run)
+    differentiable.defvjp(forward, lambda back, d_out: back(d_out), symbolic_zeros=True)
+    return in_reverse_mode("unroll", differentiable)(variables["params"], state, constants, xs)
+
+
+def _backward(
+    replay: Any,
+    wanted: Any,
+    length: int,
+    steps_a_pass: int,
+    params: Any,
+    results: Any,
+    states: Any,
+    constants: Any,
+    xs: Any,
+    d_out: Any,
+) -> Any:
+    """Returns the gradients by the parameters, the first state, the constants and xs.
+
+    Args:
+        replay: plays a step: (variables, state, constants, x) -> ((state, what it gives), inputs).
+        wanted: of each leaf of the constants and of xs, whether a gradient by it is asked for.
+        length: T.
+        steps_a_pass: time steps in one pass of the compiled loop.
+        params: of the cell.
+        results: of its linear maps, [T, ...].
+        states: before each step, [T, ...].
+        constants: as `unroll` was given them.
+        xs: as `unroll` was given them.
+        d_out: gradients by the last state and by what all steps give.
+    """
+    d_last, d_given = _instantiated(d_out)
+    flat = flatten_dict(params)
+    maps = {path[:-1] for path in flatten_dict(results)}
+    others = {path: leaf for path, leaf in flat.items() if path[:-1] not in maps}
+
+    def step_back(carry: Any, saved: Any) -> Any:
+        d_state, d_others, d_constants = carry
+        state, result, x, d_step = saved
+
+        def played(others: Any, perturbations: Any, state: Any, constants: Any, x: Any) -> Any:
+            known = {RESULTS: result, PERTURBATIONS: perturbations}
+            variables = {"params": unflatten_dict(flat | others)} | known
+            held = (_held(a, flags) for a, flags in zip((constants, x), wanted, strict=True))
+            out, told = replay(variables, state, *held)
+            return out, told.get(INPUTS, {})
+
+        zeros = jax.tree.map(jnp.zeros_like, result)
+        _, pull_back, inputs = jax.vjp(played, others, zeros, state, constants, x, has_aux=True)
+        more_others, d_result, d_state, more_constants, d_x = pull_back((d_state, d_step))
+        d_others, d_constants = _sum((d_others, d_constants), (more_others, more_constants))
+        return (d_state, d_others, d_constants), (inputs, d_result, d_x)
+
+    def steps_back(carry: Any, saved: Any) -> Any:
+        d_params, carry = carry
+        carry, (inputs, d_results, d_x) = jax.lax.scan(
+            step_back, carry, saved, reverse=True, unroll=min(steps_a_pass, together)
+        )
+        more: dict[tuple[str, ...], jax.Array] = {}
+        d_flat = flatten_dict(d_results)
+        for path, x in flatten_dict(inputs).items():
+            d_kernel, d_bias = weight_gradients(x, d_flat[path])
+            more |= {(*path[:-1], "kernel"): d_kernel, (*path[:-1], "bias"): d_bias}
+        return (_sum(d_params, more), carry), d_x
+
+    together = max(k for k in range(1, _STEPS_TOGETHER + 1) if length % k == 0)
+    saved = jax.tree.map(
+        lambda a: a.reshape(length // together, together, *a.shape[1:]),
+        (states, results, xs, d_given),
+    )
+    zeros = jax.tree.map(jnp.zeros_like, (flat, others, constants))
+    d_maps = {path: zero for path, zero in zeros[0].items() if path[:-1] in maps}
+    first = (d_maps, (d_last, *zeros[1:]))
+    (d_maps, (d_state, d_others, d_constants)), d_xs = jax.lax.scan(
+        steps_back, first, saved, reverse=True
+    )
+    d_xs = jax.tree.map(lambda a: a.reshape(length, *a.shape[2:]), d_xs)
+    return unflatten_dict(d_maps | d_others), d_state, d_constants, d_xs
+
+
+def _sum(a: Any, b: Any) -> Any:
+    return jax.tree.map(jnp.add, a, b)
+
+
+def _held(tree: Any, wanted: Any) -> Any:
+    """Returns the arrays, those that need no gradient as constants."""
+    return jax.tree.map(lambda a, w: a if w else jax.lax.stop_gradient(a), tree, wanted)
+
+
+def _flags(argument: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.perturbed, argument, is_leaf=_is_primal)
+
+
+def _values(argument: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.value, argument, is_leaf=_is_primal)
+
+
+def _is_primal(leaf: Any) -> bool:
+    return isinstance(leaf, jax.custom_derivatives.CustomVJPPrimal)
+
+
+def _instantiated(tree: Any) -> Any:
+    """Returns gradients with arrays of zeros in place of JAX's symbols for them."""
+
+    def zeros(leaf: Any) -> bool:
+        return isinstance(leaf, jax.custom_derivatives.SymbolicZero)
+
+    return jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) if zeros(leaf) else leaf, tree, is_leaf=zeros
+    )
