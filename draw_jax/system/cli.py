@@ -65,6 +65,7 @@ def run(
         return 0
     try:
         flag_values.unparse_flags()
+        absl_logging.set_verbosity(absl_logging.FATAL)  # again: absl's own flag, if here, has set it
         rest = flag_values(list(argv))
         if len(rest) > 1:
             raise flags.Error(f"unexpected argument {rest[1]!r}; flags are written --name=value")

@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 from absl import flags
+from absl import logging as absl_logging
 
 from draw_jax.system import cli
 from tests.helpers import ROOT, assert_one_error, forked, program
@@ -179,6 +180,12 @@ def test_a_code_is_handed_on_and_a_defect_is_not_hidden():
         cli.run(lambda: 1 // 0, ["program"], (Expected,))
     with pytest.raises(json.JSONDecodeError):  # a ValueError, but no words for a user
         cli.run(lambda: json.loads("{"), [__file__], (Expected,))
+
+
+@pytest.mark.usefixtures("process_settings")
+def test_what_a_library_logs_is_not_printed():
+    """Also where absl's own flags are parsed, which set what is printed."""
+    assert cli.run(absl_logging.get_verbosity, ["program"]) == absl_logging.FATAL
 
 
 @pytest.mark.usefixtures("process_settings")
