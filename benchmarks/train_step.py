@@ -86,14 +86,17 @@ def _product(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def make_step(config: ConfigDict, count: int = 1) -> tuple[Any, Any, Any]:
-    """Returns the jitted update, a state and a batch on as many devices, as in training."""
+    """Returns the jitted update, a state and a batch on as many devices, as in training.
+
+    Of several processes, each brings its own rows, and `count` must be the devices of all.
+    """
     placement = devices.placement(count)
     update = jitted(config, placement)
     init = build.keys(config.seed).init
     state = initial_state(build.build(config), init, config.train)
     size = config.train.batch_size
-    images = random_images(config, size)[splits.batch_indices(config.seed, 0, size, size)]
-    batch = jax.device_put(Batch(images, None), placement.sharded)
+    rows = devices.own_rows(splits.batch_indices(config.seed, 0, size, size))
+    batch = devices.gather(Batch(random_images(config, size)[rows], None), placement.sharded)
     return update, jax.device_put(state, placement.replicated), batch
 
 

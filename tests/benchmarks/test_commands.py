@@ -1,5 +1,7 @@
 """Benchmarks that compile for long, as a user runs them."""
 
+import os
+
 import pytest
 
 from configs import smoke
@@ -8,7 +10,12 @@ from tests.helpers import SMALL_CLASSIFIER
 
 pytestmark = pytest.mark.slow
 
+MANY_CORES = len(os.sched_getaffinity(0)) > 1
 RUNS = {
+    "batches": (
+        *("benchmarks.batches", *TINY, *PLAIN, "--batches=4,8", "--rules=same,root"),
+        *("--images=32", "--workdir=WORKDIR"),
+    ),
     "breakdown": ("benchmarks.breakdown", *TINY, "--images=50"),
     "collectives": (
         "benchmarks.collectives",
@@ -21,6 +28,11 @@ RUNS = {
     "data": (
         *("benchmarks.data", "--config=configs/cluttered_mnist.py", "--repeats=3"),
         *(f"--config.{name}={value}" for name, value in SMALL_CLASSIFIER.items()),
+    ),
+    **(
+        {"cores": ("benchmarks.cores", *TINY, *PLAIN, "--updates=1", "--cores=2")}
+        if MANY_CORES
+        else {}
     ),
     "sample": ("benchmarks.sample", *TINY, "--batches=1,3"),
     "scaling": (
@@ -36,7 +48,12 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    return run_measurements(RUNS, tmp_path_factory.mktemp("benchmarks"))
+    folder = tmp_path_factory.mktemp("benchmarks")
+    commands = {
+        name: [word.replace("WORKDIR", str(folder / "runs")) for word in command]
+        for name, command in RUNS.items()
+    }
+    return run_measurements(commands, folder)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -66,6 +83,15 @@ def test_breakdown_has_every_piece_and_percentages_of_the_step(runs):
     assert "do not add up" in runs["breakdown"].stdout
 
 
+def test_batches_tells_the_validation_loss_of_every_run(runs):
+    rows = runs["batches"].figures["rows"]
+    assert [(row["batch"], row["updates"], len(row["losses"])) for row in rows] == [
+        *((4, 8, 1), (8, 4, 1), (8, 4, 1))
+    ]
+    for row in rows:
+        assert f"| {row['losses'][0]:.2f} |" in runs["batches"].stdout
+
+
 def test_the_gradient_of_every_weight_goes_from_device_to_device(runs):
     (row,) = runs["collectives"].figures["rows"]
     assert row["weights_bytes"] <= row["bytes"] < 1.5 * row["weights_bytes"]
@@ -77,6 +103,14 @@ def test_data_is_measured_beside_an_update(runs):
     median = {name: figures[name]["median"] for name in ("batch", "to the device", "update")}
     parts = median["batch"] + median["to the device"]
     assert figures["data_percent"] == pytest.approx(100 * parts / median["update"])
+
+
+@pytest.mark.skipif(not MANY_CORES, reason="this process may use one core only")
+def test_cores_are_compared_as_devices_and_as_processes(runs):
+    rows = runs["cores"].figures["rows"]
+    assert [row["devices"] for row in rows] == [1, 2, 2, 2, 2]
+    assert [row["batch"] for row in rows] == [4, 4, 8, 4, 8]
+    assert rows[0]["ratio"] == 1
 
 
 def test_sample_measures_the_batches_asked_for(runs):

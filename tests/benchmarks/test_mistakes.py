@@ -16,6 +16,8 @@ MISTAKES = {
     ("benchmarks.breakdown", *TINY, "--repeats=2"): "--repeats=2",
     ("benchmarks.precision", "--config=configs/smoke.py"): "--config: the run decides",
     ("benchmarks.precision", "--repeats=3"): "--repeats: the run decides",
+    ("benchmarks.batches", *TINY): "where do the runs go? --workdir=DIR",
+    ("benchmarks.batches", *TINY, "--workdir=x", "--rules=same,more"): "--rules: expected some of",
     ("benchmarks.before_after", *TINY): "which version is the old one? Such as --old=HEAD",
     ("benchmarks.before_after", *TINY, "--old=-x", "--updates=0"): "--updates=0",
     ("benchmarks.start", *TINY, "--repeats=0"): "--repeats=0",
