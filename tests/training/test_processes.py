@@ -16,7 +16,7 @@ import pytest
 
 from draw_jax.runs import checkpoint
 from draw_jax.training import loop
-from tests.helpers import NO_ATTENTION, ROOT, free_port, places
+from tests.helpers import NO_ATTENTION, ROOT, flip, free_port, large_file, places
 from tests.training.whole_runs import (
     arrays,
     assert_close_rows,
@@ -116,15 +116,21 @@ def test_two_processes_train_as_one(whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_after_a_kill_and_a_signal_in_a_validation_nothing_is_lost(whole, tmp_path):
+def test_after_a_kill_damage_and_a_signal_in_a_validation_nothing_is_lost(whole, tmp_path):
     (first, *_), (second, _, errors) = job(tmp_path, f"0 4 {signal.SIGKILL:d}")
     assert (first, second) == (-signal.SIGKILL, 1), errors
     assert re.match(r"error: process 0 of 2 \(on .*\) was lost", the_error(errors))
+    assert not (tmp_path / "damaged").exists()
 
+    *sound, newest = steps(tmp_path)
+    flip(large_file(tmp_path / "checkpoints" / f"{newest}" / "params"))
     (first, told, errors), (second, silent, _) = job(tmp_path, f"1 pass {signal.SIGTERM:d}")
     assert (first, second) == (3, 3), errors
-    assert "stopped at step 6, all saved" in told and "SIGTERM: saving" in silent
-    assert rows(tmp_path)[-1]["split"] == "train" and steps(tmp_path)[-1] == 6
+    assert f"continuing at step {sound[-1]}" in told
+    assert [path.name for path in (tmp_path / "damaged").iterdir()] == [f"{newest}"]
+    stopped = re.search(r"stopped at step (\d), all saved", told)
+    assert stopped and "SIGTERM: saving" in silent
+    assert rows(tmp_path)[-1]["split"] == "train" and steps(tmp_path)[-1] == int(stopped[1])
 
     assert [code for code, *_ in job(tmp_path)] == [0, 0]
     assert_same(tmp_path, whole)
