@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -38,6 +40,10 @@ def words(tmp_path, name):
 def test_a_script_is_sound_and_may_be_run(script):
     subprocess.run(["bash", "-n", script], check=True)
     assert os.access(script, os.X_OK)
+    places = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    if shellcheck := shutil.which("shellcheck", path=places):
+        done = subprocess.run([shellcheck, script], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
