@@ -65,7 +65,8 @@ def run(
         return 0
     try:
         flag_values.unparse_flags()
-        absl_logging.set_verbosity(absl_logging.FATAL)  # again: absl's own flag, if here, has set it
+        # Again: absl's own flag, if it is here, has set it.
+        absl_logging.set_verbosity(absl_logging.FATAL)
         rest = flag_values(list(argv))
         if len(rest) > 1:
             raise flags.Error(f"unexpected argument {rest[1]!r}; flags are written --name=value")
