@@ -19,6 +19,11 @@ from absl import logging
 from draw_jax.data import cache
 from draw_jax.data.interface import ArraySplit, DataNotFound
 
+_NO_JSON = (
+    ValueError,
+    RecursionError,
+    AttributeError,
+)  # what a file that is no object of JSON raises
 _BLOCK = 500  # records decoded between two updates of the progress bar
 # What to install for a module whose package has another name.
 _PACKAGES = {"PIL": "pillow", "absl": "absl-py", "google": "protobuf", "tree": "dm-tree"}
@@ -37,13 +42,13 @@ def find(data_dir: Path, name: str) -> Path | None:
     root = data_dir / name
     try:
         versions = list(root.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last of a name with a NUL
         return None
     found = [v for v in versions if re.fullmatch(r"\d+\.\d+\.\d+", v.name)]
     found.sort(key=lambda v: tuple(map(int, v.name.split("."))), reverse=True)
     for folder in [root, *found]:
         # Not a prepared folder, or half of one.
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, *_NO_JSON):
             info = json.loads((folder / "dataset_info.json").read_text())
             formats = [info.get("fileFormat"), *info.get("alternativeFileFormats", [])]
             if "array_record" in formats:

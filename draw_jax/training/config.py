@@ -73,7 +73,8 @@ def check(config: ConfigDict) -> Task:
     _check_can_be_kept(config)
     cli.check_seed("config.seed", config.seed)
     for name in _TEXT:
-        _expect(isinstance(_field(config, name), str), config, name, "text")
+        value = _field(config, name)
+        _expect(isinstance(value, str) and "\0" not in value, config, name, "text")
     for name, least in _WHOLE.items():
         _expect(type(_field(config, name)) is int, config, name, "a whole number")
         _expect(_field(config, name) >= least, config, name, f">= {least}")
@@ -94,6 +95,7 @@ def check(config: ConfigDict) -> Task:
     whole = isinstance(shape, tuple | list) and all(type(n) is int and n >= 1 for n in shape)
     _expect(whole and len(shape) == 3, config, "model.image_shape", "(height, width, channels)")
     model = build.build(config)  # which looks at the type of every field
+    _check_can_be_kept(config, allow_nan=False)  # now that the known fields had their say
     _check_sizes(config.model)
     task = build.task(model)
     devices.check_divides(train.batch_size)
@@ -115,22 +117,29 @@ def _field(config: ConfigDict, name: str) -> Any:
     return value
 
 
-def _check_can_be_kept(config: ConfigDict, prefix: str = "config") -> None:
-    """Raises ValueError naming a field whose value config.json cannot hold, such as bytes."""
+def _check_can_be_kept(config: ConfigDict, prefix: str = "config", allow_nan: bool = True) -> None:
+    """Raises ValueError naming a field whose value config.json cannot hold, such as bytes.
+
+    Nor, unless they are allowed, nan and infinity: nan is not even what it was when a run goes on.
+    """
     for name, value in config.items():
         if isinstance(value, ConfigDict):
-            _check_can_be_kept(value, f"{prefix}.{name}")
+            _check_can_be_kept(value, f"{prefix}.{name}", allow_nan)
             continue
         try:
-            ConfigDict({"value": value}).to_json()
+            json.dumps(json.loads(ConfigDict({"value": value}).to_json()), allow_nan=allow_nan)
         except (TypeError, ValueError) as error:
-            kind = type(value).__name__
-            raise ValueError(f"{prefix}.{name}: expected what JSON can hold, got {kind}") from error
+            got = value if isinstance(value, float) else type(value).__name__
+            raise ValueError(f"{prefix}.{name}: expected what JSON can hold, got {got}") from error
 
 
 def _check_sizes(model: ConfigDict) -> None:
-    """Raises ValueError naming a size that no training can mean: it would compile for hours."""
+    """Raises ValueError naming a number that no training can mean, a size that compiles for hours."""
     for name, value in model.items():
+        if isinstance(value, int | float) and not abs(value) < 2**31:
+            raise ValueError(
+                f"config.model.{name}: expected -2147483647 to 2147483647 (2^31 - 1), got {value!r}"
+            )
         if name.endswith("_size") and isinstance(value, int) and value > _LARGEST:
             raise ValueError(f"config.model.{name}: expected <= {_LARGEST}, got {value}")
     longer = max(model.image_shape[:2])
@@ -190,7 +199,8 @@ def differing_fields(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
 
     new, old = (flat(legacy.filled(json.loads(config.to_json()))) for config in (ours, theirs))
     names = [n for n in sorted(new | old) if new.get(n) != old.get(n) and n not in _FREE]
-    if "train.num_steps" in names and (new["train.num_steps"] > old.get("train.num_steps", 0)):
+    steps = [fields.get("train.num_steps", 0) for fields in (new, old)]
+    if "train.num_steps" in names and all(type(n) is int for n in steps) and steps[0] > steps[1]:
         names.remove("train.num_steps")
     return [f"config.{n}: {old.get(n, '(none)')} -> {new.get(n, '(none)')}" for n in names]
 

@@ -67,8 +67,10 @@ def test_find_takes_the_newest_version_and_only_array_record(tmp_path):
     assert prepared.find(tmp_path, "toy").name == "1.10.0"
     (tmp_path / "toy" / "1.10.0" / "dataset_info.json").write_text('{"fileFormat": "tfrecord"}')
     assert prepared.find(tmp_path, "toy").name == "1.9.0"
-    (tmp_path / "toy" / "1.9.0" / "dataset_info.json").write_text('{"fileForm')
-    assert prepared.find(tmp_path, "toy") is None
+    for text in ('{"fileForm', "5", "[" * 100_000):
+        (tmp_path / "toy" / "1.9.0" / "dataset_info.json").write_text(text)
+        assert prepared.find(tmp_path, "toy") is None
+    assert prepared.find(tmp_path / "\0", "toy") is None
 
 
 def test_a_second_read_takes_the_cache(tmp_path, cache_dir, monkeypatch):

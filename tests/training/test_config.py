@@ -24,7 +24,10 @@ def changed(**fields):
     with config.unlocked(), config.ignore_type():
         for name, value in fields.items():
             group, _, field = name.rpartition("__")
-            (config[group] if group else config)[field] = value
+            place = config[group] if group else config
+            if field in place:
+                del place[field]  # or the value would be cast to the type of the one before
+            place[field] = value
     return config
 
 
@@ -51,6 +54,10 @@ def changed(**fields):
         ),
         ({"train__init_from": None}, "config.train.init_from: expected text, got None"),
         ({"model__new": b"x"}, "config.model.new: expected what JSON can hold, got bytes"),
+        ({"data__new": float("nan")}, "config.data.new: expected what JSON can hold, got nan"),
+        ({"data__data_dir": "a\0b"}, "config.data.data_dir: expected text, got 'a.x00b'"),
+        ({"model__canvas_bias": 10**400}, "config.model.canvas_bias: expected -2147483647 to"),
+        ({"model__canvas_bias": -(2.0**31)}, "config.model.canvas_bias: expected -2147483647 to"),
         ({"new": [{1}]}, "config.new: expected what JSON can hold, got list"),
         ({"train": 7}, "config.train.batch_size: missing"),
         ({"model__enc_size": 10**9}, "config.model.enc_size: expected <= 1048576, got 1000000000"),
@@ -119,6 +126,13 @@ def test_fields_that_differ_are_named_and_free_ones_are_not():
         "config.model.latent_size: 3 -> 2",
         "config.train.num_steps: 99 -> 40",
     ]
+
+
+def test_a_number_of_updates_that_is_none_differs():
+    theirs = changed(train__num_steps=[40])
+    for one, other in ((small_config(), theirs), (theirs, small_config())):
+        (told,) = settings.differing_fields(one, other)
+        assert told.startswith("config.train.num_steps: ")
 
 
 def test_a_run_without_a_checkpoint_can_be_another(tmp_path):
