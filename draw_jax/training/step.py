@@ -32,9 +32,30 @@ Update = Callable[[TrainState, Any, Batch], tuple[TrainState, Metrics]]
 def make_optimizer(train: ConfigDict) -> optax.GradientTransformation:
     """Returns clipping by global norm, then Adam under a warm-up and a cosine decay."""
     return optax.chain(
-        optax.clip_by_global_norm(float(train.clip_norm)) if train.clip_norm else optax.identity(),
+        _clip(float(train.clip_norm)) if train.clip_norm else optax.identity(),
         optax.adam(learning_rate(train)),
     )
+
+
+def _clip(highest: float) -> optax.GradientTransformation:
+    """Returns `optax.clip_by_global_norm`, of a norm that is then made once, metrics included."""
+
+    def clip(gradients: Any, _: Any) -> Any:
+        norm = _norm(gradients)
+        return jax.tree.map(
+            lambda g: jnp.where(norm < highest, g, g / norm * highest).astype(g.dtype), gradients
+        )
+
+    return optax.stateless(clip)
+
+
+def _norm(tree: Any) -> jax.Array:
+    """Returns the Euclidean norm of all leaves together.
+
+    Of one array of all: GPUs make one sum of it, not one of each leaf and one of those.
+    """
+    leaves = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+    return jnp.sqrt(jnp.square(leaves).sum())
 
 
 def learning_rate(train: ConfigDict) -> optax.Schedule:
@@ -90,9 +111,9 @@ def make_update(task: Task, config: ConfigDict, key: jax.Array) -> Update:
             decay = jnp.minimum(config.train.average_decay, (1.0 + step) / (10.0 + step))
             average = optax.incremental_update(params, average, 1.0 - decay)
         metrics = means | {
-            "grad_norm": optax.tree.norm(gradients),
-            "update_norm": optax.tree.norm(updates),
-            "param_norm": optax.tree.norm(params),
+            "grad_norm": _norm(gradients),
+            "update_norm": _norm(updates),
+            "param_norm": _norm(params),
             "learning_rate": schedule(step) * (1.0 if state.rate is None else state.rate),
         }
         return TrainState(params, average, opt_state, state.rate), metrics
