@@ -6,6 +6,7 @@ Each is taken, and then works, or refused in one line; never a traceback, a hang
 """
 
 import contextlib
+import copy
 import functools
 import importlib
 import inspect
@@ -144,7 +145,7 @@ def _strange(rng: random.Random, value: Any) -> Any:
                 f"{value}",
             )
         )
-    return rng.choice(STRANGE)
+    return copy.deepcopy(rng.choice(STRANGE))
 
 
 def _use(task: Any, config: Any) -> None:

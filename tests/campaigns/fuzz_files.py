@@ -1,6 +1,7 @@
 """Strange files for `fuzz`: pictures, folders of them, archives, what lies in a run directory."""
 
 import contextlib
+import copy
 import functools
 import gzip
 import io
@@ -229,7 +230,7 @@ def strange_json(data: bytes, rng: random.Random) -> bytes:
         while isinstance(place, dict | list) and place:
             key = rng.choice(list(place)) if isinstance(place, dict) else rng.randrange(len(place))
             if rng.random() < 0.4 or not isinstance(place[key], dict | list) or not place[key]:
-                place[key] = rng.choice(VALUES)
+                place[key] = copy.deepcopy(rng.choice(VALUES))  # it may be changed next
                 if isinstance(place, dict) and rng.random() < 0.2:
                     del place[key]
                 break

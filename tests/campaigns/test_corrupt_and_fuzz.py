@@ -83,6 +83,13 @@ def test_strange_settings_and_flags_are_refused_in_one_line(play, rng):
     assert_taken_or_refused(play, rng)
 
 
+def test_a_case_leaves_no_trace_in_the_next():
+    before = repr(fuzz_files.VALUES)
+    for case in range(300):
+        fuzz_files.strange_json(b'{"a": {"b": [1, 2]}}', random.Random(case))
+    assert repr(fuzz_files.VALUES) == before
+
+
 def test_a_campaign_tells_what_breaks_a_promise():
     with pytest.raises(Broken, match="still running after"), in_time(0.05):
         while True:
