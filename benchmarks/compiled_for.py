@@ -122,9 +122,10 @@ def sending(launches: hlo_counts.Launches, dump: Path) -> dict[str, Any]:
     outside, *inside = thunks.sent(text)
     figures: dict[str, Any] = {"outside": outside._asdict()}
     total = outside.times
-    for loop, sent in zip(launches.every_loop(), inside, strict=True):
-        figures[part(loop.name)] = sent._asdict()
-        total += (loop.trips or 1) * sent.times
+    for (loop, passes), sent in zip(launches.every_loop(), inside, strict=True):
+        name = part(loop.name)
+        figures[f"{name}, loop within" if name in figures else name] = sent._asdict()
+        total += passes * sent.times
     return {"sent": figures, "sent_an_update": total}
 
 

@@ -99,9 +99,20 @@ class Launches(NamedTuple):
                 found[kind] += loop.trips * count
         return found
 
-    def every_loop(self) -> list[Loop]:
-        """Returns the loops in the order in which they begin, nested ones after their own."""
-        return [each for loop in self.loops for each in (loop, *loop.launches.every_loop())]
+    def every_loop(self, times: int = 1) -> list[tuple[Loop, int]]:
+        """Returns the loops in the order in which they begin, nested ones after their own.
+
+        Args:
+            times: how often this is launched.
+
+        Returns:
+            Each loop with all its passes; those that XLA does not know count once.
+        """
+        found: list[tuple[Loop, int]] = []
+        for loop in self.loops:
+            passes = times * (loop.trips or 1)
+            found += [(loop, passes), *loop.launches.every_loop(passes)]
+        return found
 
 
 def parse(text: str) -> Program:

@@ -130,7 +130,7 @@ def test_every_launch_of_a_program_is_counted_by_sort():
     (inner,) = outer.launches.loops
     assert (inner.name, inner.trips) == ("", 3 - -2)  # seen in its counter, from -2 up to 3
     assert inner.launches == Launches({"library product": 1, "elementwise": 1}, [])
-    assert found.every_loop() == [outer, inner]
+    assert found.every_loop() == [(outer, 5), (inner, 25)]
     assert found.flat() == found.kernels + hlo_counts.Counter(
         {"copy": 5, "library product": 25, "elementwise": 25}
     )
