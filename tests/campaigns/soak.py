@@ -35,7 +35,7 @@ FIELDS = {
 class Count(NamedTuple):
     """What a process holds."""
 
-    mebibytes: float
+    mebibytes: float  # of its own: the system takes back those of files when it likes
     files: int
     threads: int
 
@@ -46,7 +46,7 @@ def count(pid: int) -> Count:
         line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
     )
     files = len(os.listdir(f"/proc/{pid}/fd"))
-    return Count(int(status["VmRSS"].split()[0]) / 1024, files, int(status["Threads"]))
+    return Count(int(status["RssAnon"].split()[0]) / 1024, files, int(status["Threads"]))
 
 
 def medians(counts: list[Count]) -> Count:
