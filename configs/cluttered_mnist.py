@@ -2,7 +2,8 @@
 
     python train.py --config=configs/cluttered_mnist.py
 
-Not yet trained to its end; docs/results.md tells how far the shipped weights `cluttered_mnist` are.
+The shipped weights `cluttered_mnist` are of 162,000 updates in three stages (docs/results.md has the
+commands): 3.49 % errors on test. Not yet trained in one run of its 200,000.
 """
 
 from ml_collections import ConfigDict
