@@ -27,7 +27,9 @@ from ml_collections import ConfigDict
 from benchmarks import measuring, train_step
 from draw_jax.system import cli
 
-_UPDATES = flags.DEFINE_integer("updates", 2, "Updates of a layout in a round", lower_bound=1)
+_UPDATES = flags.DEFINE_integer(
+    "updates_a_turn", 2, "Updates of a layout in a round", lower_bound=1
+)
 _CORES = flags.DEFINE_integer("cores", None, "How many, at least 2; default all", lower_bound=2)
 _PART = flags.DEFINE_string("part", "", "What a process of a layout is, given by the command")
 flags.adopt_module_key_flags(measuring)

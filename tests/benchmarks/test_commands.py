@@ -30,7 +30,7 @@ RUNS = {
         *(f"--config.{name}={value}" for name, value in SMALL_CLASSIFIER.items()),
     ),
     **(
-        {"cores": ("benchmarks.cores", *TINY, *PLAIN, "--updates=1", "--cores=2")}
+        {"cores": ("benchmarks.cores", *TINY, *PLAIN, "--updates_a_turn=1", "--cores=2")}
         if MANY_CORES
         else {}
     ),
