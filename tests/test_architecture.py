@@ -13,7 +13,10 @@ ORDER = [
     *("commands", "studies", "training", "evaluation", "drawing", "runs", "data", "model"),
     *("system", "configs"),
 ]
-PURE = {"math", "jax", "flax", "numpy", "optax", "typing", "functools", "collections", "draw_jax"}
+PURE = {
+    *("math", "jax", "flax", "numpy", "optax", "typing", "functools", "collections", "draw_jax"),
+    *("contextlib", "contextvars"),
+}
 PACKAGE = sorted((ROOT / "draw_jax").rglob("*.py"))
 SCRIPTS = sorted(ROOT.glob("*.py"))
 MAX_LINES, MAX_FILES = 320, 10

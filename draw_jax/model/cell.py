@@ -99,7 +99,7 @@ class DrawCell(nn.Module):
             return jnp.broadcast_to(x, (batch_size, *x.shape))
 
         h_dec = repeat(self.h_dec_0)
-        read_raw = self._heads(h_dec)[2] if self.read_size else jnp.zeros((batch_size, 0))
+        read_raw = self._heads(h_dec)[2] if self.read_size else h_dec[:, :0]
         return State(
             canvas=repeat(self.canvas_0),
             h_enc=repeat(self.h_enc_0),

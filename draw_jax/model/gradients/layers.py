@@ -138,6 +138,7 @@ def replayed(
         dtype: of the operands.
         gates: whether `result` is made of `gate_activations`.
     """
+    x = jnp.asarray(x, result.dtype)  # as `product` does
     return _replayed(x, kernel, result, perturbation, operand_type(kernel, dtype), gates)
 
 

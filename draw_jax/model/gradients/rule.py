@@ -1,12 +1,29 @@
 """How a function gets a gradient that is written by hand."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 _Function = Callable[..., Any]
+_PLAIN = contextvars.ContextVar("_PLAIN", default=False)
+
+
+@contextlib.contextmanager
+def without_own_gradients() -> Iterator[None]:
+    """Calls in this block go to the plain forward passes.
+
+    For a forward pass that is made of such functions and has a gradient of its own: only plain
+    functions have derivatives of every kind, which derivatives of that gradient ask for.
+    """
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
 
 
 def with_gradient(fwd: _Function, bwd: _Function, static: tuple[int, ...] = ()) -> _Function:
@@ -16,7 +33,8 @@ def with_gradient(fwd: _Function, bwd: _Function, static: tuple[int, ...] = ()) 
     """
     function = jax.custom_vjp(lambda *args: fwd(*args)[0], nondiff_argnums=static)
     function.defvjp(fwd, bwd)
-    return in_reverse_mode(fwd.__name__.removeprefix("_").removesuffix("_fwd"), function)
+    own = in_reverse_mode(fwd.__name__.removeprefix("_").removesuffix("_fwd"), function)
+    return lambda *args: fwd(*args)[0] if _PLAIN.get() else own(*args)
 
 
 def in_reverse_mode(name: str, function: _Function) -> _Function:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from draw_jax.model.gradients.layers import weight_gradients
-from draw_jax.model.gradients.rule import in_reverse_mode
+from draw_jax.model.gradients.rule import in_reverse_mode, without_own_gradients
 
 # Collections of a cell's variables, by which its `Linear` maps take part.
 RESULTS = "linear_results"  # kept by the loop forward, known to the loop back
@@ -79,7 +79,8 @@ def unroll(
         wanted = [_flags(argument) for argument in arguments[1:]]
         params, state, constants, xs = (_values(argument) for argument in (params, *arguments))
         keep = nn.apply(scanned(keeping_states), unbound, mutable=[RESULTS])
-        (last, (given, states)), kept = keep({"params": params}, state, constants, xs)
+        with without_own_gradients():
+            (last, (given, states)), kept = keep({"params": params}, state, constants, xs)
         replay = nn.apply(step, unbound, mutable=[INPUTS])
 
         def back(*saved: Any) -> Any:
