@@ -77,7 +77,6 @@ def assert_equal(found, expected, tolerance):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
 
 
-# Lengths in one part, in parts of one step, of several, and more passes than a part has steps.
 @pytest.mark.parametrize(("steps", "steps_a_pass"), [(1, 1), (5, 1), (11, 2), (12, 1), (16, 3)])
 def test_every_gradient_is_that_of_the_loop(steps, steps_a_pass):
     # Sums of up to 16 steps' float32 terms, in another order.
@@ -95,7 +94,7 @@ def test_a_gradient_that_is_not_asked_for_is_not_made():
 
 
 def test_the_loop_back_makes_no_product_of_the_loop_forward_again():
-    """One product forward; back one for x a step, and one for the kernel after some steps."""
+    """One product forward; back one for x a step, and one for the kernel after all steps."""
     rng = np.random.default_rng(0)
     x, image = normal(rng, 8, 2, 4), normal(rng, 2, 3, 3, 1)
     variables = Model(loop=False).init(jax.random.key(0), x, image)
@@ -114,6 +113,6 @@ def test_the_loop_back_makes_no_product_of_the_loop_forward_again():
     forward = products(jax.make_jaxpr(loss)(variables).jaxpr, [])
     assert sorted(forward) == [((2, 3), (3, 4)), ((2, 16), (16, 12))]
     both = products(jax.make_jaxpr(jax.grad(loss))(variables).jaxpr, [])
-    kernels = [((4, 16), (16, 3)), ((16, 16), (16, 12)), ((3, 16), (16, 4))]
-    back = [((2, 12), (12, 16)), ((2, 4), (4, 3)), *kernels[1:]]
+    kernels = [((8, 2, 16), (8, 2, 12)), ((8, 2, 3), (8, 2, 4))]
+    back = [((2, 12), (12, 16)), ((2, 4), (4, 3)), *kernels]
     assert sorted(both) == sorted([*forward, *back])

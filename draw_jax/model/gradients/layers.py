@@ -158,14 +158,20 @@ _replayed = with_gradient(_replayed_fwd, _replayed_bwd, static=(4, 5))
 
 
 def weight_gradients(x: jax.Array, d_out: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the gradients of a linear map's kernel [K, N] and bias [N], over some steps together.
+    """Returns the gradients of a linear map's kernel [K, N] and bias [N], over all steps together.
 
     Args:
         x: of each step and example, rounded as in `product`, [T, B, K].
         d_out: the gradient by x kernel + bias, [T, B, N].
     """
-    x, d_out = (a.reshape(-1, a.shape[-1]) for a in (x, d_out))
-    return _accumulate(x.T, d_out.astype(x.dtype)), d_out.sum(axis=0)
+    # Not of [T B, K]: where devices share the examples, each sums its own, and tells the sum alone.
+    d_kernel = jax.lax.dot_general(
+        x,
+        d_out.astype(x.dtype),
+        (((0, 1), (0, 1)), ((), ())),
+        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+    )
+    return d_kernel, d_out.sum(axis=(0, 1))
 
 
 def error_image(x: jax.Array, canvas: jax.Array) -> jax.Array:

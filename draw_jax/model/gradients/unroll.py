@@ -4,7 +4,7 @@ Automatic differentiation of a scan keeps whatever the way back needs of each st
 and adds the gradient of every weight at every step. Here the loop forward keeps the state before
 each step and the results of its linear maps. The loop back plays each step again from those,
 without its matrix products, and pulls the gradient through it. The gradient of a kernel,
-sum_t x_t^T g_t, is one product for several steps together.
+sum_t x_t^T g_t, is one product for all steps together.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,6 @@ from draw_jax.model.gradients.rule import in_reverse_mode, without_own_gradients
 RESULTS = "linear_results"  # kept by the loop forward, known to the loop back
 INPUTS = "linear_inputs"  # told by the loop back, where they are made again
 PERTURBATIONS = "linear_perturbations"  # zeros, whose gradients are those by the maps' results
-
-_STEPS_TOGETHER = 8  # whose share of a kernel's gradient is one product: what fits in a CPU's cache
 
 # (cell, state, constants, x of the step) -> (the next state, what the step gives)
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
@@ -142,30 +140,20 @@ def _backward(
         d_others, d_constants = _sum((d_others, d_constants), (more_others, more_constants))
         return (d_state, d_others, d_constants), (inputs, d_result, d_x)
 
-    def steps_back(carry: Any, saved: Any) -> Any:
-        d_params, carry = carry
-        carry, (inputs, d_results, d_x) = jax.lax.scan(
-            step_back, carry, saved, reverse=True, unroll=min(steps_a_pass, together)
-        )
-        more: dict[tuple[str, ...], jax.Array] = {}
-        d_flat = flatten_dict(d_results)
-        for path, x in flatten_dict(inputs).items():
-            d_kernel, d_bias = weight_gradients(x, d_flat[path])
-            more |= {(*path[:-1], "kernel"): d_kernel, (*path[:-1], "bias"): d_bias}
-        return (_sum(d_params, more), carry), d_x
-
-    together = max(k for k in range(1, _STEPS_TOGETHER + 1) if length % k == 0)
-    saved = jax.tree.map(
-        lambda a: a.reshape(length // together, together, *a.shape[1:]),
+    zeros = jax.tree.map(jnp.zeros_like, (others, constants))
+    (d_state, d_others, d_constants), (inputs, d_results, d_xs) = jax.lax.scan(
+        step_back,
+        (d_last, *zeros),
         (states, results, xs, d_given),
+        length=length,
+        reverse=True,
+        unroll=steps_a_pass,
     )
-    zeros = jax.tree.map(jnp.zeros_like, (flat, others, constants))
-    d_maps = {path: zero for path, zero in zeros[0].items() if path[:-1] in maps}
-    first = (d_maps, (d_last, *zeros[1:]))
-    (d_maps, (d_state, d_others, d_constants)), d_xs = jax.lax.scan(
-        steps_back, first, saved, reverse=True
-    )
-    d_xs = jax.tree.map(lambda a: a.reshape(length, *a.shape[2:]), d_xs)
+    d_maps: dict[tuple[str, ...], jax.Array] = {}
+    d_flat = flatten_dict(d_results)
+    for path, x in flatten_dict(inputs).items():
+        d_kernel, d_bias = weight_gradients(x, d_flat[path])
+        d_maps |= {(*path[:-1], "kernel"): d_kernel, (*path[:-1], "bias"): d_bias}
     return unflatten_dict(d_maps | d_others), d_state, d_constants, d_xs
 
 
