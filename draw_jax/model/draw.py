@@ -181,8 +181,15 @@ def task(model: Draw) -> Task:
 
 
 def _floats_kept(model: Draw) -> int:
-    """Returns about how many floats of an example stay until the backward pass: canvas and gates."""
-    return model.time_steps * (math.prod(model.image_shape) + 6 * (model.enc_size + model.dec_size))
+    """Returns about how many floats of an example an update holds at once, as `unroll` works."""
+    height, width, channels = model.image_shape
+    canvas = math.prod(model.image_shape) * likelihood.named(model.likelihood).canvas_channels
+    read = 2 * channels * (model.read_size**2 or height * width)
+    patch = model.write_size**2 * channels or canvas
+    results = 4 * (model.enc_size + model.dec_size) + 2 * model.latent_size  # of the linear maps
+    inputs = read + 2 * model.enc_size + 3 * model.dec_size + model.latent_size  # of them, too
+    states = canvas + 2 * (model.enc_size + model.dec_size)
+    return model.time_steps * (states + 2 * results + patch + inputs)  # 2: and their gradients
 
 
 def _infer(model: Draw, variables: Variables, x: jax.Array, eps: jax.Array) -> Output:
