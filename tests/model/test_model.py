@@ -207,6 +207,7 @@ class NoiseProbe(NamedTuple):
     latent_size: int = 25
     read_size: int = 0
     write_size: int = 0
+    likelihood: str = "bernoulli"
 
     def apply(self, variables, x, eps, trace=False):
         assert eps.shape == (self.time_steps, len(x), self.latent_size)
