@@ -262,6 +262,8 @@ class Training:
             compiled: what torch.compile gets: step (one time step), unroll (all of them, in one
                 graph) or "" (nothing).
         """
+        if config.train.weight_decay:
+            raise ValueError("config.train.weight_decay: the peer has none, expected 0")
         self.config, self.device, self.learning_rates = config, peer.canvas_0.device, learning_rates
         self.forward: Callable[..., Any] = torch.compile(peer) if compiled == "unroll" else peer
         if compiled == "step":

@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
     config.train.decay_steps = 5_000  # updates until a cosine has fallen to its end; 0 = constant
     config.train.final_learning_rate = 0.02  # the cosine's end, as a fraction of learning_rate
     config.train.clip_norm = 5.0  # of the gradient over all weights; 0 = no clipping
+    config.train.weight_decay = 0.0  # of kernels, times the learning rate (AdamW); 0 = none
     config.train.average_decay = 0.999  # moving average of the weights for use; 0 = none
     config.train.log_every = 10  # updates between training lines
     config.train.eval_every = 500  # updates between validation, samples and a ranked checkpoint

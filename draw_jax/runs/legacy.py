@@ -4,7 +4,12 @@ from typing import Any
 
 # What a run did before the field was there, by kind of model. A new field gets its line here, so
 # that a run begun before it loads and resumes as it was.
-_ALL = {"train.on_divergence": "stop", "train.max_rollbacks": 3, "train.rollback_rate": 0.5}
+_ALL = {
+    "train.weight_decay": 0.0,
+    "train.on_divergence": "stop",
+    "train.max_rollbacks": 3,
+    "train.rollback_rate": 0.5,
+}
 VALUES: dict[str, dict[str, Any]] = {
     "draw": {"model.unroll": 1, "model.likelihood": "bernoulli"} | _ALL,
     "classifier": _ALL,

@@ -44,6 +44,7 @@ _REAL = (
     "train.learning_rate",
     "train.clip_norm",
     "train.final_learning_rate",
+    "train.weight_decay",
     "train.average_decay",
     "train.rollback_rate",
 )
@@ -83,7 +84,7 @@ def check(config: ConfigDict) -> Task:
         _expect(type(_field(config, name)) in (int, float), config, name, "a number")
         _expect(not _field(config, name) > _FLOAT32, config, name, f"<= {_FLOAT32:g}, finite")
     train = config.train
-    for name in ("clip_norm", "final_learning_rate"):
+    for name in ("clip_norm", "final_learning_rate", "weight_decay"):
         _expect(0 <= train[name] < math.inf, config, f"train.{name}", ">= 0, finite")
     _expect(0 < train.learning_rate < math.inf, config, "train.learning_rate", "> 0, finite")
     _expect(0 <= train.average_decay < 1, config, "train.average_decay", "0 or more and below 1")

@@ -30,11 +30,23 @@ Update = Callable[[TrainState, Any, Batch], tuple[TrainState, Metrics]]
 
 
 def make_optimizer(train: ConfigDict) -> optax.GradientTransformation:
-    """Returns clipping by global norm, then Adam under a warm-up and a cosine decay."""
+    """Returns clipping by global norm, then Adam under a warm-up and a cosine decay.
+
+    With a weight decay it is AdamW (Loshchilov and Hutter 2019), and only kernels decay: no bias,
+    no initial state, no first canvas.
+    """
+    rate = learning_rate(train)
     return optax.chain(
         _clip(float(train.clip_norm)) if train.clip_norm else optax.identity(),
-        optax.adam(learning_rate(train)),
+        optax.adamw(rate, weight_decay=float(train.weight_decay), mask=_kernels)
+        if train.weight_decay
+        else optax.adam(rate),
     )
+
+
+def _kernels(params: Any) -> Any:
+    """Returns True for each leaf that is the matrix or the filters of a layer."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def _clip(highest: float) -> optax.GradientTransformation:

@@ -163,6 +163,27 @@ def test_the_clip_bounds_what_adam_sees(drawer, config):
         assert 10 * norm(adam(state).mu) == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_weight_decay_is_that_of_adamw_and_of_kernels_alone(drawer, config):
+    """Of two first updates, with and without decay, a kernel's differ by rate x decay x weights."""
+    params = drawer[1]["params"]
+    gradients = jax.tree.map(lambda x: np.full(x.shape, 0.5, np.float32), params)
+    found = []
+    for decay in (0.0, 0.3):
+        train = config.train.copy_and_resolve_references()
+        train.warmup_steps, train.weight_decay = 0, decay
+        optimizer = make_optimizer(train)
+        updates, _ = jax.jit(optimizer.update)(gradients, optimizer.init(params), params)
+        found.append(updates)
+    kernels = 0
+    for path, weights in jax.tree_util.tree_leaves_with_path(params):
+        plain_update, update = (functools.reduce(lambda t, k: t[k.key], path, t) for t in found)
+        is_kernel = path[-1].key == "kernel"
+        kernels += is_kernel
+        expected = -1e-2 * 0.3 * np.asarray(weights, np.float64) if is_kernel else 0.0
+        np.testing.assert_allclose(update - plain_update, expected, atol=1e-8)
+    assert kernels == 4
+
+
 def test_the_loss_of_a_fixed_batch_goes_down(history, update, images):
     states, _ = history
     state, losses = states[0], []
@@ -236,6 +257,7 @@ def test_the_first_state(average):
         ("decay_steps", -1, "expected >= 0, got -1"),
         ("clip_norm", -1.0, "expected >= 0, finite, got -1.0"),
         ("final_learning_rate", -0.1, "expected >= 0, finite, got -0.1"),
+        ("weight_decay", -0.1, "expected >= 0, finite, got -0.1"),
         ("learning_rate", 0.0, "expected > 0, finite, got 0.0"),
         ("learning_rate", float("nan"), "expected > 0, finite, got nan"),
         ("average_decay", 1.0, "expected 0 or more and below 1, got 1.0"),
