@@ -43,8 +43,8 @@ SETTINGS = {
     "tensorfloat32": Setting({}, precision="tensorfloat32"),
     "highest": Setting({}, precision="highest"),
     "bfloat16": Setting({"model.dtype": "bfloat16"}),
-    # What a step keeps for its way back lies in new memory each time: large pages, fewer faults.
-    "huge_pages": Setting({}, tunables="glibc.malloc.hugetlb=1"),
+    # Programs ask for large pages of memory (system/pages.py).
+    "small_pages": Setting({}, tunables="glibc.malloc.hugetlb=0"),
     # Command buffers are CUDA graphs: many kernels, one launch. A list with + adds to the kinds
     # of commands recorded by default, which loops are not among; an empty list records none.
     "no_graphs": Setting({}, xla="--xla_gpu_enable_command_buffer=", gpu_only=True),

@@ -4,6 +4,7 @@ import importlib
 import sys
 
 from draw_jax import __version__
+from draw_jax.system import pages
 
 COMMANDS = {
     "train": "train a model; the same command again continues the run",
@@ -28,6 +29,7 @@ def main() -> int:
         print(f"error: no command {words[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
+        pages.use_large_pages()  # before anything is in memory
         module = importlib.import_module(f"draw_jax.commands.{words[0]}")
     except KeyboardInterrupt:  # Ctrl-C, before anything has begun
         print("interrupted", file=sys.stderr)

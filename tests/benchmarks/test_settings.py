@@ -48,8 +48,8 @@ def test_settings_pass_on_flags_and_keep_the_users_own(modules, monkeypatch):
     assert modules.settings.environment(settings["default"]) == dict(os.environ)
     graphs = modules.settings.environment(settings["while_graphs"])
     assert graphs["XLA_FLAGS"] == "--mine=1 --xla_gpu_enable_command_buffer=+WHILE"
-    pages = modules.settings.environment(settings["huge_pages"])
-    assert pages["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    pages = modules.settings.environment(settings["small_pages"])
+    assert pages["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=0"
     highest = modules.settings.environment(settings["highest"])
     assert highest["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"
     assert modules.settings.obstacle(settings["while_graphs"], smoke.get_config(), "cpu")
