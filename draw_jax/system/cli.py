@@ -58,11 +58,9 @@ def run(
     if importlib.util.find_spec("configs") is None:
         sys.modules["configs"] = configs  # files of version 0.1 say `from configs import mnist`
     if _HELP & set(argv[1:]):
-        print(_help(main, argv[0], flag_values))
-        return 0
+        return _show(_help(main, argv[0], flag_values))
     if "--version" in argv[1:]:
-        print(f"draw_jax {__version__}")
-        return 0
+        return _show(f"draw_jax {__version__}")
     try:
         flag_values.unparse_flags()
         # Again: absl's own flag, if it is here, has set it.
@@ -178,6 +176,17 @@ def _unwritable(stream: TextIO, more: str = "") -> OSError | None:
             os.dup2(nowhere.fileno(), stream.fileno())
         return OSError(f"cannot write to standard output ({error.strerror}); give it another file")
     return None
+
+
+def _show(text: str) -> int:
+    """Prints what was asked for and returns the exit code; a reader may stop reading, as head does."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        reason = _unwritable(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            return _say(reason or error, ERROR)
+    return 0
 
 
 def _interrupted() -> int:

@@ -371,3 +371,25 @@ def test_a_result_never_takes_the_place_of_a_pipe_or_a_device(tmp_path):
     with pytest.raises(flags.ValidationError, match="expected a file in a folder that is there"):
         cli.check_writable(str(tmp_path / "pipe"))
     assert cli.check_writable(str(tmp_path / "new.json"))
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_who_stops_reading_the_help_sees_no_error(word):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as closed:
+        words = [sys.executable, "train.py", word]
+        process = subprocess.run(
+            words, check=False, cwd=ROOT, stdout=closed, stderr=subprocess.PIPE, text=True
+        )
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_a_help_that_finds_no_room_is_one_error(word):
+    with open("/dev/full", "wb") as full:
+        words = [sys.executable, "train.py", word]
+        process = subprocess.run(
+            words, check=False, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert_one_error(process, 1, "No space left on device")
