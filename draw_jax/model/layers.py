@@ -39,7 +39,7 @@ class Linear(nn.Module):
         kernel = self.param("kernel", init, (x.shape[-1], self.features), _FLOAT32)
         bias = self.param("bias", self.bias_init, (self.features,), _FLOAT32)
         if self.has_variable(PERTURBATIONS, "y"):  # in the loop back of `unroll`
-            self.put_variable(INPUTS, "y", x.astype(operand_type(kernel, self.dtype)))
+            self.put_variable(INPUTS, operand_type(kernel, self.dtype), x)
             result: jax.Array = self.get_variable(RESULTS, "y")
             perturbation: jax.Array = self.get_variable(PERTURBATIONS, "y")
             return replayed(x, kernel, result, perturbation, self.dtype, self.gates)

@@ -36,7 +36,7 @@ def _product_fwd(x, kernel, dtype):
 def _product_bwd(dtype, saved, d_out):
     x, kernel = saved
     d_out = d_out.astype(dtype)
-    return _accumulate(d_out, kernel.T), _accumulate(x.T, d_out)
+    return _times_transposed(d_out, kernel), _sum_of_outer_products(x, d_out)
 
 
 _product = with_gradient(_product_fwd, _product_bwd, static=(2,))
@@ -45,6 +45,53 @@ _product = with_gradient(_product_fwd, _product_bwd, static=(2,))
 def _accumulate(a: jax.Array, b: jax.Array) -> jax.Array:
     """Returns the matrix product a b of one type, summed in that type or float32 if it is wider."""
     return jnp.matmul(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
+
+
+_MORE = 8  # zeros after a transposed operand
+
+
+def _times_transposed(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns a b^T, [M, N] and [K, N] to [M, K], as `_accumulate` does.
+
+    On CPUs a product in bfloat16 takes up to three times as long if it transposes an operand.
+    XLA lets the product do so, but for one with zeros after it, which it really transposes first.
+    """
+
+    def transposed_before(a: jax.Array, b: jax.Array) -> jax.Array:
+        return _accumulate(a, jnp.pad(b.T, ((0, 0), (0, _MORE))))[:, : len(b)]
+
+    def by_the_product(a: jax.Array, b: jax.Array) -> jax.Array:
+        return _accumulate(a, b.T)
+
+    if a.dtype != jnp.bfloat16:
+        return by_the_product(a, b)
+    return jax.lax.platform_dependent(a, b, cpu=transposed_before, default=by_the_product)
+
+
+def _sum_of_outer_products(x: jax.Array, d_out: jax.Array) -> jax.Array:
+    """Returns the sum of x^T d_out over all axes but the last, [..., K] and [..., N] to [K, N].
+
+    The axes are not made one. Where devices share the examples, each sums its own, and tells the
+    sum alone. For bfloat16 on CPUs see `_times_transposed`.
+    """
+    axes = tuple(range(x.ndim - 1))
+
+    def product_over(x: jax.Array, x_axes: tuple[int, ...], d_out: jax.Array) -> jax.Array:
+        wider = jnp.promote_types(x.dtype, jnp.float32)
+        dimensions = ((x_axes, axes), ((), ()))
+        return jax.lax.dot_general(x, d_out, dimensions, preferred_element_type=wider)
+
+    def transposed_before(x: jax.Array, d_out: jax.Array) -> jax.Array:
+        more = [(0, _MORE)] + [(0, 0)] * len(axes)
+        rows = jnp.pad(jnp.moveaxis(x, -1, 0), more)
+        return product_over(rows, tuple(axis + 1 for axis in axes), d_out)[: x.shape[-1]]
+
+    def by_the_product(x: jax.Array, d_out: jax.Array) -> jax.Array:
+        return product_over(x, axes, d_out)
+
+    if x.dtype != jnp.bfloat16:
+        return by_the_product(x, d_out)
+    return jax.lax.platform_dependent(x, d_out, cpu=transposed_before, default=by_the_product)
 
 
 def gate_activations(gates: jax.Array) -> jax.Array:
@@ -150,27 +197,22 @@ def _replayed_bwd(dtype, gates, saved, d_out):
     kernel, result = saved
     if gates:
         (d_out,) = _gate_activations_bwd(result, d_out)
-    d_x = _accumulate(d_out.astype(dtype), kernel.astype(dtype).T)
+    d_x = _times_transposed(d_out.astype(dtype), kernel.astype(dtype))
     return d_x, jnp.zeros_like(kernel), jnp.zeros_like(result), d_out
 
 
 _replayed = with_gradient(_replayed_fwd, _replayed_bwd, static=(4, 5))
 
 
-def weight_gradients(x: jax.Array, d_out: jax.Array) -> tuple[jax.Array, jax.Array]:
+def weight_gradients(x: jax.Array, d_out: jax.Array, dtype: str) -> tuple[jax.Array, jax.Array]:
     """Returns the gradients of a linear map's kernel [K, N] and bias [N], over all steps together.
 
     Args:
-        x: of each step and example, rounded as in `product`, [T, B, K].
+        x: of each step and example, [T, B, K].
         d_out: the gradient by x kernel + bias, [T, B, N].
+        dtype: of the operands, as `operand_type` gives it.
     """
-    # Not of [T B, K]: where devices share the examples, each sums its own, and tells the sum alone.
-    d_kernel = jax.lax.dot_general(
-        x,
-        d_out.astype(x.dtype),
-        (((0, 1), (0, 1)), ((), ())),
-        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
-    )
+    d_kernel = _sum_of_outer_products(x.astype(dtype), d_out.astype(dtype))
     return d_kernel, d_out.sum(axis=(0, 1))
 
 

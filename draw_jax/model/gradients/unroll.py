@@ -20,7 +20,7 @@ from draw_jax.model.gradients.rule import in_reverse_mode, without_own_gradients
 
 # Collections of a cell's variables, by which its `Linear` maps take part.
 RESULTS = "linear_results"  # kept by the loop forward, known to the loop back
-INPUTS = "linear_inputs"  # told by the loop back, where they are made again
+INPUTS = "linear_inputs"  # told by the loop back, each by the name of its products' type
 PERTURBATIONS = "linear_perturbations"  # zeros, whose gradients are those by the maps' results
 
 # (cell, state, constants, x of the step) -> (the next state, what the step gives)
@@ -151,9 +151,9 @@ def _backward(
     )
     d_maps: dict[tuple[str, ...], jax.Array] = {}
     d_flat = flatten_dict(d_results)
-    for path, x in flatten_dict(inputs).items():
-        d_kernel, d_bias = weight_gradients(x, d_flat[path])
-        d_maps |= {(*path[:-1], "kernel"): d_kernel, (*path[:-1], "bias"): d_bias}
+    for (*path, dtype), x in flatten_dict(inputs).items():
+        d_kernel, d_bias = weight_gradients(x, d_flat[*path, "y"], dtype)
+        d_maps |= {(*path, "kernel"): d_kernel, (*path, "bias"): d_bias}
     return unflatten_dict(d_maps | d_others), d_state, d_constants, d_xs
 
 
