@@ -28,7 +28,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from benchmarks import measuring
-from draw_jax.system import cli
+from draw_jax.system import cli, pages
 
 _OLD = flags.DEFINE_string("old", "", "The revision to compare with: a commit, branch or tag")
 _UPDATES = flags.DEFINE_integer("updates", 3, "Updates of a version in a round", lower_bound=1)
@@ -113,7 +113,8 @@ def config_arguments() -> list[str]:
 @contextlib.contextmanager
 def started(name: str, root: Path, arguments: Sequence[str]) -> Iterator[Version]:
     """Gives the version in a folder at work, still compiling, and ends it afterwards."""
-    environment = os.environ | {
+    ours = os.environ.get(pages.VARIABLE) == pages.VALUE  # a version that wants it asks for it
+    environment = {k: v for k, v in os.environ.items() if not (ours and k == pages.VARIABLE)} | {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
         # Two processes share a GPU: neither may take most of its memory at once.
         "XLA_PYTHON_CLIENT_PREALLOCATE": os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "false"),

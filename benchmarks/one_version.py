@@ -6,6 +6,7 @@ this file is of: of that version it uses `benchmarks.train_step` alone, its `mak
 Then, for each line N on stdin, it makes N updates and prints the seconds that they took.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -74,6 +75,8 @@ def first_losses(call: Any) -> list[float]:
 
 def main() -> int:
     """Answers until stdin ends and returns the exit code."""
+    with contextlib.suppress(ImportError):  # an older version asks for no large pages
+        importlib.import_module("draw_jax.system.pages").use_large_pages()
     # What a version prints goes to stderr, so that it cannot be taken for an answer.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
