@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     config.data.data_dir = ""  # where prepared sets lie; "" = $TFDS_DATA_DIR, ~/tensorflow_datasets
     config.data.manual_dir = ""  # original files, taken in place of a download; "" = none
     config.data.binarization = "fixed"  # fixed = the set's own, dynamic = at each draw, none
+    config.data.grey = False  # True turns a colour set grey: image_shape then has 1 channel
 
     config.model = ConfigDict()
     config.model.image_shape = (28, 28, 1)  # height, width, channels

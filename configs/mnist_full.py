@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     config.data.data_dir = ""
     config.data.manual_dir = ""
     config.data.binarization = "fixed"
+    config.data.grey = False
 
     config.model = ConfigDict()
     config.model.image_shape = (28, 28, 1)

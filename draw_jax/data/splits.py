@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from draw_jax.data import digits, fetch, image_folder, prepared
+from draw_jax.data import digits, fetch, grey, image_folder, prepared
 from draw_jax.data.cluttered import Cluttered
 from draw_jax.data.interface import NO_FILES, ArraySplit, Batch, DataNotFound, Split
 
@@ -60,7 +60,7 @@ def load(
 
     Args:
         config: `config.data`: name, data_dir ("" is $TFDS_DATA_DIR, else ~/tensorflow_datasets),
-            manual_dir ("" is none), binarization (fixed, dynamic or none).
+            manual_dir ("" is none), binarization (fixed, dynamic or none), grey (see `grey.turned`).
         split: train, validation or test.
         image_shape: (H, W, C), `config.model.image_shape`: what image_folder makes; the other sets
             have a size of their own, for `check_shape`.
@@ -73,7 +73,7 @@ def load(
 
     Raises:
         ValueError: no name, an unknown split or binarization, a binarization that the set does not
-            allow, a folder whose examples are not images, or image_folder without an image_shape.
+            allow, a grey set to be turned grey, a folder whose examples are not images, or image_folder without an image_shape.
         DataNotFound: the data is not here and cannot be fetched, or cannot be read.
     """
     if split not in SPLITS:
@@ -88,6 +88,8 @@ def load(
         loaded: Split = _cluttered(config, split, flags, seed)
     else:
         loaded = _load(config.name, config, split, image_shape, flags)
+    if config.grey:
+        loaded = grey.turned(loaded, config.name)
     if config.binarization == "fixed" and not loaded.binary:
         raise ValueError(
             f"data set {config.name!r} has grey values, so it has no fixed binarization: set "

@@ -5,6 +5,7 @@ from typing import Any
 # What a run did before the field was there, by kind of model. A new field gets its line here, so
 # that a run begun before it loads and resumes as it was.
 _ALL = {
+    "data.grey": False,
     "train.weight_decay": 0.0,
     "train.on_divergence": "stop",
     "train.max_rollbacks": 3,

@@ -57,6 +57,7 @@ _TEXT = (
     "train.init_from",
     "train.on_divergence",
 )
+_BOOL = ("data.grey",)
 _ON_DIVERGENCE = ("stop", "rollback", "continue")
 _FLOAT32 = float(np.finfo(np.float32).max)
 _LARGEST = 2**20  # of a layer; a model far below it fills any machine
@@ -69,13 +70,15 @@ def check(config: ConfigDict) -> Task:
         ValueError: naming the first field that is missing, of another type or out of range, or if
             the training needs more memory than there is.
     """
-    for name in ("seed", "model", *_WHOLE, *_REAL, *_TEXT):
+    for name in ("seed", "model", *_WHOLE, *_REAL, *_TEXT, *_BOOL):
         _field(config, name)
     _check_can_be_kept(config)
     cli.check_seed("config.seed", config.seed)
     for name in _TEXT:
         value = _field(config, name)
         _expect(isinstance(value, str) and "\0" not in value, config, name, "text")
+    for name in _BOOL:
+        _expect(type(_field(config, name)) is bool, config, name, "True or False")
     for name, least in _WHOLE.items():
         _expect(type(_field(config, name)) is int, config, name, "a whole number")
         _expect(_field(config, name) >= least, config, name, f">= {least}")

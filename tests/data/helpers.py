@@ -24,13 +24,14 @@ BINARIZED = {"train": "train", "validation": "valid", "test": "test"}
 _BITS_TO_PIXELS = bytes.maketrans(b"01", b"\x00\xff")
 
 
-def config(name, data_dir="", manual_dir="", binarization="none"):
+def config(name, data_dir="", manual_dir="", binarization="none", grey=False):
     return ConfigDict(
         {
             "name": name,
             "data_dir": str(data_dir),
             "manual_dir": str(manual_dir),
             "binarization": binarization,
+            "grey": grey,
         }
     )
 

@@ -1,0 +1,47 @@
+"""Colour images turned grey."""
+
+import numpy as np
+
+from draw_jax.data.interface import ArraySplit, Split
+
+_WEIGHTS = np.array([299, 587, 114], np.uint32)  # thousandths of red, green and blue
+_BLOCK = 4096  # images at a time, as the sums take four times the memory of the images
+
+
+def luma(images: np.ndarray) -> np.ndarray:
+    """Return 0.299 R + 0.587 G + 0.114 B, rounded, halves up: the luma of ITU-R BT.601.
+
+    Args:
+        images: uint8 [N, H, W, 3].
+
+    Returns:
+        uint8 [N, H, W, 1].
+
+    Raises:
+        ValueError: for images of another type or shape.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(
+            f"expected images uint8 [N, H, W, 3], got {images.dtype} {list(images.shape)}"
+        )
+    result = np.empty((*images.shape[:3], 1), np.uint8)
+    for start in range(0, len(images), _BLOCK):
+        thousandths = images[start : start + _BLOCK].astype(np.uint32) @ _WEIGHTS
+        result[start : start + _BLOCK, ..., 0] = (thousandths + 500) // 1000
+    return result
+
+
+def turned(split: Split, name: str) -> ArraySplit:
+    """Return a split of colour images as one of grey images, with its labels.
+
+    Args:
+        split: in memory.
+        name: of the data set, for the error.
+
+    Raises:
+        ValueError: if its images are grey.
+    """
+    if not isinstance(split, ArraySplit) or split.image_shape[2] != 3:
+        raise ValueError(f"data set {name!r} is grey already: set config.data.grey to False")
+    images = luma(split.images)
+    return ArraySplit(images, split.labels, bool(((images == 0) | (images == 255)).all()))
