@@ -38,6 +38,8 @@ def get_config() -> ConfigDict:
     config.model.dtype = "float32"  # of the matrix products' operands: float32 or bfloat16
     config.model.unroll = 1  # time steps in one pass of the compiled loop: speed only
     config.model.likelihood = "bernoulli"  # of the pixels given the last canvas, D(X given c_T)
+    config.model.privy = True  # whether the encoder is given the decoder's output, eq. 5
+    config.model.encoder_input = "both"  # image and error image; error = that alone
 
     config.train = ConfigDict()
     config.train.batch_size = 100  # images per update, over all devices

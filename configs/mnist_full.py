@@ -37,6 +37,8 @@ def get_config() -> ConfigDict:
     config.model.dtype = "float32"
     config.model.unroll = 1
     config.model.likelihood = "bernoulli"
+    config.model.privy = True
+    config.model.encoder_input = "both"
 
     config.train = ConfigDict()
     config.train.batch_size = 100

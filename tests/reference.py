@@ -217,8 +217,15 @@ def heads(p, h_dec, shape, read_size, write_size):
     return patch, write_raw, out[n + len(write_raw) :]
 
 
-def draw_step(p, state, x, eps, read_size, write_size):
-    """Returns the next State and the Step, eqs 3-8, for one image [H, W, C] and eps [Z]."""
+def draw_step(
+    p, state, x, eps, read_size, write_size, privy=True, error_alone=False, reader=None, features=()
+):
+    """Returns the next State and the Step, eqs 3-8, for one image [H, W, C] and eps [Z].
+
+    The follow-up study's changes of what the encoder is given: `privy` False leaves h_dec_{t-1}
+    out, `error_alone` the image, `reader` makes a list of numbers of what is read, and `features`
+    are more numbers.
+    """
     height, width, channels = x.shape
     x_err = np.zeros(x.shape)
     for b in range(height):
@@ -232,9 +239,14 @@ def draw_step(p, state, x, eps, read_size, write_size):
     if read_size:
         read_window = window(read_raw, read_size, height, width)
         glimpses = [read(image, read_window, read_size) for image in glimpses]  # eq. 27
+    if error_alone:
+        glimpses = glimpses[1:]
     r = [float(value) for glimpse in glimpses for value in np.ravel(glimpse)]  # eq. 4
+    if reader:
+        r = reader(glimpses)
 
-    h_enc, cell_enc = lstm([*r, *state.h_dec], state.h_enc, state.cell_enc, *p.encoder)  # eq. 5
+    inputs = [*r, *features, *(state.h_dec if privy else [])]
+    h_enc, cell_enc = lstm(inputs, state.h_enc, state.cell_enc, *p.encoder)  # eq. 5
     out = linear(h_enc, *p.posterior)
     mean, log_std = out[: len(eps)], out[len(eps) :]  # eqs 1, 2
     z = [m + math.exp(s) * float(e) for m, s, e in zip(mean, log_std, eps, strict=True)]  # eq. 6
@@ -252,17 +264,47 @@ def draw_step(p, state, x, eps, read_size, write_size):
     return State(canvas, h_enc, cell_enc, h_dec, cell_dec), step
 
 
-def unroll(variables, x, eps, read_size, write_size):
-    """Returns the reconstruction loss (eq. 9) and every Step of one image [H, W, C], eps [T, Z]."""
+def unroll(variables, x, eps, read_size, write_size, **changes):
+    """Returns the reconstruction loss (eq. 9) and every Step of one image [H, W, C], eps [T, Z].
+
+    `changes` are those of `draw_step`.
+    """
     p = parameters(variables)
     state = State(
         p.canvas_0, *(list(s) for s in (p.h_enc_0, p.cell_enc_0, p.h_dec_0, p.cell_dec_0))
     )
     steps = []
     for t in range(len(eps)):
-        state, step = draw_step(p, state, x, eps[t], read_size, write_size)
+        state, step = draw_step(p, state, x, eps[t], read_size, write_size, **changes)
         steps.append(step)
     return bernoulli_nll(state.canvas, x), steps
+
+
+def strided(maps, kernel, bias, stride):
+    """Returns max(0, maps * kernel + bias) at every stride-th pixel, [H, W, C] -> [h, w, D].
+
+    The kernel [N, N, C, D] of odd N is centred on its pixel; beyond the edges everything is 0.
+    """
+    height, width, channels = maps.shape
+    size = kernel.shape[0]
+    rows, columns = range(0, height, stride), range(0, width, stride)
+    result = np.zeros((len(rows), len(columns), len(bias)))
+    for y, x, d in np.ndindex(*result.shape):
+        total = float(bias[d])
+        for j, i, c in np.ndindex(size, size, channels):
+            row, column = rows[y] + j - size // 2, columns[x] + i - size // 2
+            if 0 <= row < height and 0 <= column < width:
+                total += float(maps[row, column, c]) * float(kernel[j, i, c, d])
+        result[y, x, d] = max(0.0, total)
+    return result
+
+
+def strided_layers(maps, layers, stride):
+    """Returns the maps of the last of {"layer_1": {"kernel", "bias"}, ...}."""
+    for number in range(1, len(layers) + 1):
+        layer = layers[f"layer_{number}"]
+        maps = strided(maps, np.asarray(layer["kernel"]), np.asarray(layer["bias"]), stride)
+    return maps
 
 
 def convolve(maps, kernel, bias):

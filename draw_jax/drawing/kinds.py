@@ -85,7 +85,7 @@ def reconstruct_images(job: Job[Draw], images: np.ndarray) -> list[Path]:
     frames = sampling.mean_images(job.model, trace.canvases)
     first_canvas = job.variables["params"]["cell"]["canvas_0"]
     glimpses = None
-    if trace.read_windows is not None:
+    if trace.read_windows is not None and job.model.encoder_input == "both":
         windows = attention.Window(*(jnp.asarray(field) for field in trace.read_windows))
         repeated = jnp.broadcast_to(images, frames.shape)
         # Eq. 27 without its factor gamma, so that the glimpse shows on the image's own scale.

@@ -12,11 +12,14 @@ from draw_jax.model import classifier, draw
 from draw_jax.model.classifier import GlimpseClassifier
 from draw_jax.model.draw import Draw
 from draw_jax.model.task import Model, Task, Variables
-from draw_jax.model.variants import convnet, ram
+from draw_jax.model.variants import convnet, model_1, model_2, model_3, ram
 from draw_jax.model.variants.convnet import ConvNet
+from draw_jax.model.variants.model_1 import Model1
+from draw_jax.model.variants.model_2 import Model2
+from draw_jax.model.variants.model_3 import Model3
 from draw_jax.model.variants.ram import Ram
 
-KINDS = ("draw", "classifier", "convnet", "ram")
+KINDS = ("draw", "model_1", "model_2", "model_3", "classifier", "convnet", "ram")
 
 
 def build(config: ConfigDict) -> Model:
@@ -30,6 +33,12 @@ def build(config: ConfigDict) -> Model:
     """
     if config.kind == "draw":
         return _made(Draw, config)
+    if config.kind == "model_1":
+        return _made(Model1, config)
+    if config.kind == "model_2":
+        return _made(Model2, config)
+    if config.kind == "model_3":
+        return _made(Model3, config)
     if config.kind == "classifier":
         return _made(GlimpseClassifier, config)
     if config.kind == "convnet":
@@ -52,6 +61,7 @@ def _made(kind: Callable[..., Model], config: ConfigDict) -> Model:
             int: (whole, "a whole number"),
             float: (whole or type(value) is float, "a number"),
             str: (isinstance(value, str), "text"),
+            bool: (type(value) is bool, "True or False"),
         }.get(types[name], (isinstance(value, tuple | list), "numbers in brackets"))
         if not right:
             raise ValueError(f"config.model.{name}: expected {wanted}, got {value!r}")
@@ -69,7 +79,8 @@ def drawing(model: Model) -> Draw:
     """
     if not isinstance(model, Draw):
         raise ValueError(  # noqa: TRY004 - the configuration is wrong, not the program
-            f"expected a model of config.kind 'draw', got a {type(model).__name__}"
+            f"expected a model of config.kind 'draw' or one that is made of it, "
+            f"got a {type(model).__name__}"
         )
     return model
 
@@ -77,6 +88,12 @@ def drawing(model: Model) -> Draw:
 @functools.cache  # one task a model, so that what is compiled for it is found again
 def task(model: Model) -> Task:
     """Returns what a model brings to training and evaluation."""
+    if isinstance(model, Model1):
+        return model_1.task(model)
+    if isinstance(model, Model2):
+        return model_2.task(model)
+    if isinstance(model, Model3):
+        return model_3.task(model)
     if isinstance(model, Draw):
         return draw.task(model)
     if isinstance(model, ConvNet):

@@ -53,6 +53,11 @@ class DrawCell(nn.Module):
     canvas_bias: float
     dtype: str
     likelihood: str
+    privy: bool
+    encoder_input: str
+    reader: nn.Module | None = (
+        None  # images [B, H, W, 1 or 2 C] -> r_t [B, any]; None = as they are
+    )
 
     def setup(self) -> None:
         """Makes the learned initial state, both LSTMs and the linear maps."""
@@ -110,7 +115,7 @@ class DrawCell(nn.Module):
         )
 
     def infer_step(
-        self, state: State, x: jax.Array, eps: jax.Array
+        self, state: State, x: jax.Array, eps: jax.Array, features: jax.Array | None = None
     ) -> tuple[State, tuple[jax.Array, Trace]]:
         """Returns the next state, the step's KL [B] and its trace, eqs 3-8.
 
@@ -118,10 +123,13 @@ class DrawCell(nn.Module):
             state: after step t - 1.
             x: [B, H, W, C], in [0, 1].
             eps: standard normal noise of this step, [B, Z].
+            features: of the images, that the encoder is given besides, [B, K]; None for none.
         """
         x_err = likelihood.named(self.likelihood).error_image(x, state.canvas)  # eq. 3
         r, read_window = self._read(x, x_err, state.read_raw)  # eq. 4
-        h_enc, cell_enc = self.encoder([r, state.h_dec], state.h_enc, state.cell_enc)  # eq. 5
+        seen = [r] if features is None else [r, features]
+        inputs = [*seen, state.h_dec] if self.privy else seen
+        h_enc, cell_enc = self.encoder(inputs, state.h_enc, state.cell_enc)  # eq. 5
         mean, log_std = jnp.split(self.posterior(h_enc), 2, axis=-1)  # eqs 1, 2
         z = mean + jnp.exp(log_std) * eps  # eq. 6
         state, trace = self.generate_step(
@@ -152,13 +160,20 @@ class DrawCell(nn.Module):
     def _read(
         self, x: jax.Array, x_err: jax.Array, raw: jax.Array
     ) -> tuple[jax.Array, attention.Window | None]:
-        """Returns r_t [B, 2 N N C] and its window, eq. 27; or [B, 2 H W C] and None, eq. 17."""
+        """Returns r_t [B, 2 N N C] and its window, eq. 27; or [B, 2 H W C] and None, eq. 17.
+
+        With `encoder_input` "error" it is the half of x_err alone; with a `reader`, what that makes
+        of the images that it else holds.
+        """
+        images = [x_err] if self.encoder_input == "error" else [x, x_err]
         window = None
         if self.read_size:
             height, width, _ = self.image_shape
             window = attention.window(raw, self.read_size, height, width)
-            x, x_err = (attention.read(image, window, self.read_size) for image in (x, x_err))
-        return jnp.concatenate([x.reshape(len(x), -1), x_err.reshape(len(x), -1)], -1), window
+            images = [attention.read(image, window, self.read_size) for image in images]
+        if self.reader is not None:
+            return self.reader(jnp.concatenate(images, axis=-1)), window
+        return jnp.concatenate([image.reshape(len(image), -1) for image in images], -1), window
 
     def _write(self, patch: jax.Array, raw: jax.Array) -> tuple[jax.Array, attention.Window | None]:
         """Returns what to add to the canvas, [B, H, W, C k], and its window, eq. 29 or 18."""

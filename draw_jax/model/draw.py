@@ -49,6 +49,8 @@ class Draw(nn.Module):
     dtype: str = "float32"  # of the products' operands; float32 or bfloat16
     unroll: int = 1  # time steps in one pass of the compiled loop: speed only
     likelihood: str = "bernoulli"  # D(X given c_T); see model/likelihood.py
+    privy: bool = True  # whether the encoder is given h_dec, eq. 5
+    encoder_input: str = "both"  # what it reads: both = image and error image, error = that alone
 
     def __post_init__(self) -> None:
         """Checks the fields; lists, as JSON gives them, become tuples."""
@@ -58,14 +60,21 @@ class Draw(nn.Module):
 
     def setup(self) -> None:
         """Makes the one cell that `__call__` and `generate` share."""
-        fields = DrawCell.__dataclass_fields__
-        self.cell = DrawCell(
-            **{
-                name: getattr(self, name)
-                for name in self.__dataclass_fields__
-                if name in fields and name not in ("parent", "name")
-            }
+        self.cell = self.make_cell()
+
+    def make_cell(self, reader: nn.Module | None = None) -> DrawCell:
+        """Returns a cell of these fields; `reader` is the cell's, made with parent=None."""
+        fields = DrawCell.__dataclass_fields__.keys() & self.__dataclass_fields__.keys()
+        return DrawCell(
+            **{name: getattr(self, name) for name in fields - {"parent", "name"}}, reader=reader
         )
+
+    def features(self, x: jax.Array) -> jax.Array | None:
+        """Returns features [B, K] of images, which every step's encoder is given besides; or None.
+
+        A Draw has none. What overrides this makes them once, outside the scan.
+        """
+        return None
 
     def __call__(self, x: jax.Array, eps: jax.Array, trace: bool = False) -> Output:
         """Returns the terms of the loss for one sample of z, eqs 1-12.
@@ -84,12 +93,13 @@ class Draw(nn.Module):
         check_images(x, self.image_shape)
         self._check_noise("eps", eps, batch_size=len(x))
 
-        def step(cell: DrawCell, state: State, x: jax.Array, eps: jax.Array) -> Any:
-            state, (kl, step_trace) = cell.infer_step(state, x, eps)
+        def step(cell: DrawCell, state: State, seen: Any, eps: jax.Array) -> Any:
+            x, features = seen
+            state, (kl, step_trace) = cell.infer_step(state, x, eps, features)
             return state, (kl, step_trace if trace else None)
 
-        first = self.cell.initial_state(len(x))
-        state, (kl, steps) = unroll(step, self.cell, first, x, eps, len(eps), self.unroll)
+        first, seen = self.cell.initial_state(len(x)), (x, self.features(x))
+        state, (kl, steps) = unroll(step, self.cell, first, seen, eps, len(eps), self.unroll)
         nll = likelihood.named(self.likelihood).nll(state.canvas, x)  # eq. 9
         return Output(nll, kl, steps)
 
@@ -140,6 +150,8 @@ def _check_fields(draw: Draw) -> None:
                 f"expected {name} >= 2, or 0 for no attention, got {getattr(draw, name)}"
             )
     likelihood.named(draw.likelihood)
+    if draw.encoder_input not in ("both", "error"):
+        raise ValueError(f"expected encoder_input both or error, got {draw.encoder_input!r}")
 
 
 def task(model: Draw) -> Task:
@@ -184,10 +196,12 @@ def _floats_kept(model: Draw) -> int:
     """Returns about how many floats of an example an update holds at once, as `unroll` works."""
     height, width, channels = model.image_shape
     canvas = math.prod(model.image_shape) * likelihood.named(model.likelihood).canvas_channels
-    read = 2 * channels * (model.read_size**2 or height * width)
+    images = 1 if model.encoder_input == "error" else 2
+    read = images * channels * (model.read_size**2 or height * width)
     patch = model.write_size**2 * channels or canvas
     results = 4 * (model.enc_size + model.dec_size) + 2 * model.latent_size  # of the linear maps
-    inputs = read + 2 * model.enc_size + 3 * model.dec_size + model.latent_size  # of them, too
+    units = 2 * model.enc_size + (3 if model.privy else 2) * model.dec_size
+    inputs = read + units + model.latent_size  # of them, too
     states = canvas + 2 * (model.enc_size + model.dec_size)
     return model.time_steps * (states + 2 * results + patch + inputs)  # 2: and their gradients
 

@@ -70,6 +70,38 @@ class LSTM(nn.Module):
         return lstm_step(gates(jnp.concatenate([*inputs, h_tm1], axis=-1)), cell_tm1)
 
 
+class Convolutions(nn.Module):
+    """Layers of filters at every `stride`-th pixel, a rectifier after each."""
+
+    filters: tuple[int, ...]  # of each layer
+    filter_size: int  # height and width of a filter, pixels; odd
+    stride: int  # from one place of a filter to the next, pixels
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, maps: jax.Array) -> jax.Array:
+        """Returns the last layer's maps [B, h, w, filters] of images [B, H, W, C].
+
+        Place (i, j) of a filter, from 0, is about pixel (i stride, j stride); outside the image
+        is 0. So a layer has ceil(H / stride) x ceil(W / stride) places. The first weights are
+        N(0, 2 / fan_in): maps are then about as large as the images (He et al. 2015,
+        arXiv 1502.01852).
+        """
+        half = self.filter_size // 2
+        for number, filters in enumerate(self.filters, start=1):
+            layer = nn.Conv(
+                filters,
+                (self.filter_size, self.filter_size),
+                self.stride,
+                padding=[(half, half), (half, half)],
+                dtype=self.dtype,
+                kernel_init=nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
+                name=f"layer_{number}",
+            )
+            maps = nn.relu(layer(maps))
+        return maps.astype(_FLOAT32)
+
+
 def check_images(x: jax.Array, image_shape: tuple[int, int, int]) -> None:
     """Raises ValueError unless images are [B, H, W, C] of the shape that a model is built for."""
     if x.shape[1:] != image_shape:
@@ -96,3 +128,27 @@ def check_fields(module: Any, least: Mapping[str, int], positive: Sequence[str] 
             raise ValueError(f"expected {name} > 0, finite, got {getattr(module, name)}")
     if module.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"expected dtype float32 or bfloat16, got {module.dtype!r}")
+
+
+def check_convolutions(module: Any) -> None:
+    """Raises ValueError naming the first of filters, filter_size and stride that cannot be."""
+    if not module.filters or any(type(n) is not int or n < 1 for n in module.filters):
+        raise ValueError(f"expected filters >= 1 of one layer or more, got {module.filters}")
+    shorter = min(module.image_shape[:2])
+    if not 1 <= module.filter_size <= shorter or module.filter_size % 2 == 0:
+        raise ValueError(
+            f"expected an odd filter_size of at most {shorter}, the image's shorter side, "
+            f"got {module.filter_size}"
+        )
+    if module.stride < 1:
+        raise ValueError(f"expected stride >= 1, got {module.stride}")
+
+
+def floats_of_maps(module: Any) -> int:
+    """Returns how many floats of an example the maps of a module's convolutions are."""
+    height, width, _ = module.image_shape
+    kept = 0
+    for filters in module.filters:
+        height, width = (math.ceil(pixels / module.stride) for pixels in (height, width))
+        kept += height * width * filters
+    return kept

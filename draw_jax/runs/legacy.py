@@ -12,7 +12,13 @@ _ALL = {
     "train.rollback_rate": 0.5,
 }
 VALUES: dict[str, dict[str, Any]] = {
-    "draw": {"model.unroll": 1, "model.likelihood": "bernoulli"} | _ALL,
+    "draw": {
+        "model.unroll": 1,
+        "model.likelihood": "bernoulli",
+        "model.privy": True,
+        "model.encoder_input": "both",
+    }
+    | _ALL,
     "classifier": _ALL,
     "convnet": _ALL,
     "ram": _ALL,

@@ -44,7 +44,13 @@ def test_it_lacks_fields_that_a_configuration_now_has(old):
 def test_a_legacy_value_is_compared_as_any_other():
     old = {"kind": "draw", "model": {"time_steps": 2}}
     filled = legacy.filled(old)
-    assert filled["model"] == {"time_steps": 2, "unroll": 1, "likelihood": "bernoulli"}
+    assert filled["model"] == {
+        "time_steps": 2,
+        "unroll": 1,
+        "likelihood": "bernoulli",
+        "privy": True,
+        "encoder_input": "both",
+    }
     assert old == {"kind": "draw", "model": {"time_steps": 2}}  # untouched
     assert legacy.filled({"kind": "other", "model": {}}) == {"kind": "other", "model": {}}
 

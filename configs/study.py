@@ -1,0 +1,18 @@
+"""The base of the 2016 follow-up study: mnist_small on MNIST, drawn as 0 and 1 anew each time.
+
+    python train.py --config=configs/study.py
+
+All rows of the study are on this data, so that their losses compare. docs/study.md tells of it.
+Not yet trained to its end.
+"""
+
+from ml_collections import ConfigDict
+
+from draw_jax.configs import mnist_small
+
+
+def get_config() -> ConfigDict:
+    config = mnist_small.get_config()
+    config.data.name = "mnist"  # whose labels study_model_2 needs
+    config.data.binarization = "dynamic"
+    return config
