@@ -114,8 +114,22 @@ class DrawCell(nn.Module):
             read_raw=read_raw,
         )
 
+    def share(self, x: jax.Array) -> jax.Array | None:
+        """Returns what images give the encoder alike at every step, made once; None = nothing.
+
+        Without attention the image itself is half of what is read, eq. 17.
+        """
+        if self.read_size or self.encoder_input == "error" or self.reader is not None:
+            return None
+        return self.encoder.share(x.reshape(len(x), -1))
+
     def infer_step(
-        self, state: State, x: jax.Array, eps: jax.Array, features: jax.Array | None = None
+        self,
+        state: State,
+        x: jax.Array,
+        eps: jax.Array,
+        features: jax.Array | None = None,
+        share: jax.Array | None = None,
     ) -> tuple[State, tuple[jax.Array, Trace]]:
         """Returns the next state, the step's KL [B] and its trace, eqs 3-8.
 
@@ -124,12 +138,13 @@ class DrawCell(nn.Module):
             x: [B, H, W, C], in [0, 1].
             eps: standard normal noise of this step, [B, Z].
             features: of the images, that the encoder is given besides, [B, K]; None for none.
+            share: of the images, from the method `share`; None = made here.
         """
         x_err = likelihood.named(self.likelihood).error_image(x, state.canvas)  # eq. 3
-        r, read_window = self._read(x, x_err, state.read_raw)  # eq. 4
+        r, read_window = self._read(x if share is None else None, x_err, state.read_raw)  # eq. 4
         seen = [r] if features is None else [r, features]
         inputs = [*seen, state.h_dec] if self.privy else seen
-        h_enc, cell_enc = self.encoder(inputs, state.h_enc, state.cell_enc)  # eq. 5
+        h_enc, cell_enc = self.encoder(inputs, state.h_enc, state.cell_enc, share)  # eq. 5
         mean, log_std = jnp.split(self.posterior(h_enc), 2, axis=-1)  # eqs 1, 2
         z = mean + jnp.exp(log_std) * eps  # eq. 6
         state, trace = self.generate_step(
@@ -158,14 +173,14 @@ class DrawCell(nn.Module):
         return patch, write_raw, read_raw
 
     def _read(
-        self, x: jax.Array, x_err: jax.Array, raw: jax.Array
+        self, x: jax.Array | None, x_err: jax.Array, raw: jax.Array
     ) -> tuple[jax.Array, attention.Window | None]:
         """Returns r_t [B, 2 N N C] and its window, eq. 27; or [B, 2 H W C] and None, eq. 17.
 
-        With `encoder_input` "error" it is the half of x_err alone; with a `reader`, what that makes
-        of the images that it else holds.
+        With `encoder_input` "error", or x None, it is the half of x_err alone; with a `reader`, what
+        that makes of the images that it else holds.
         """
-        images = [x_err] if self.encoder_input == "error" else [x, x_err]
+        images = [x_err] if x is None or self.encoder_input == "error" else [x, x_err]
         window = None
         if self.read_size:
             height, width, _ = self.image_shape

@@ -94,11 +94,12 @@ class Draw(nn.Module):
         self._check_noise("eps", eps, batch_size=len(x))
 
         def step(cell: DrawCell, state: State, seen: Any, eps: jax.Array) -> Any:
-            x, features = seen
-            state, (kl, step_trace) = cell.infer_step(state, x, eps, features)
+            state, (kl, step_trace) = cell.infer_step(state, seen[0], eps, *seen[1:])
             return state, (kl, step_trace if trace else None)
 
-        first, seen = self.cell.initial_state(len(x)), (x, self.features(x))
+        first = self.cell.initial_state(len(x))
+        share = None if self.is_initializing() else self.cell.share(x)
+        seen = (x, self.features(x), share)
         state, (kl, steps) = unroll(step, self.cell, first, seen, eps, len(eps), self.unroll)
         nll = likelihood.named(self.likelihood).nll(state.canvas, x)  # eq. 9
         return Output(nll, kl, steps)
@@ -196,7 +197,7 @@ def _floats_kept(model: Draw) -> int:
     """Returns about how many floats of an example an update holds at once, as `unroll` works."""
     height, width, channels = model.image_shape
     canvas = math.prod(model.image_shape) * likelihood.named(model.likelihood).canvas_channels
-    images = 1 if model.encoder_input == "error" else 2
+    images = 2 if model.read_size and model.encoder_input == "both" else 1  # that change
     read = images * channels * (model.read_size**2 or height * width)
     patch = model.write_size**2 * channels or canvas
     results = 4 * (model.enc_size + model.dec_size) + 2 * model.latent_size  # of the linear maps

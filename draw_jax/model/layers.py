@@ -29,26 +29,45 @@ class Linear(nn.Module):
     gates: bool = False  # whether the result is the activations of an LSTM's gates, which L(x) are
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, share: jax.Array | None = None) -> jax.Array:
         """Returns L(x), [B, features]; with `gates`, what `gate_activations` makes of it.
 
         The parameters' type decides: float32 ones give float32, from a product of operands rounded
         to `dtype`; float64 ones give float64, and nothing is rounded.
+
+        Args:
+            x: [B, K].
+            share: of inputs that stand before x, as the method `share` gives it, [B, features].
         """
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-        kernel = self.param("kernel", init, (x.shape[-1], self.features), _FLOAT32)
+        if share is None:
+            kernel = self.param("kernel", init, (x.shape[-1], self.features), _FLOAT32)
+        else:
+            kernel = self.get_variable("params", "kernel")[-x.shape[-1] :]
         bias = self.param("bias", self.bias_init, (self.features,), _FLOAT32)
         if self.has_variable(PERTURBATIONS, "y"):  # in the loop back of `unroll`
             self.put_variable(INPUTS, operand_type(kernel, self.dtype), x)
             result: jax.Array = self.get_variable(RESULTS, "y")
             perturbation: jax.Array = self.get_variable(PERTURBATIONS, "y")
+            if share is not None:
+                perturbation += share  # whose gradient is the same
             return replayed(x, kernel, result, perturbation, self.dtype, self.gates)
         y = product(x, kernel, self.dtype) + bias[None]
+        if share is not None:
+            y += share
         if self.gates:
             y = gate_activations(y)
         if self.is_mutable_collection(RESULTS) and not self.is_initializing():
             self.put_variable(RESULTS, "y", y)
         return y
+
+    def share(self, x: jax.Array) -> jax.Array:
+        """Returns what the first of the inputs add to L, [B, K] to [B, features].
+
+        They are the same at every step of an unroll, and the product with them is made once. The
+        module has its parameters already.
+        """
+        return product(x, self.get_variable("params", "kernel")[: x.shape[-1]], self.dtype)
 
 
 class LSTM(nn.Module):
@@ -57,17 +76,34 @@ class LSTM(nn.Module):
     size: int
     dtype: str = "float32"
 
-    @nn.compact
-    def __call__(
-        self, inputs: list[jax.Array], h_tm1: jax.Array, cell_tm1: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Returns h_t and the cell state, each [B, size], from inputs of [B, any]."""
+    def setup(self) -> None:
+        """Makes the linear map that gives the gates."""
 
         def forget_gates_open(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
             return jnp.zeros(shape, dtype).at[self.size : 2 * self.size].set(1.0)
 
-        gates = Linear(4 * self.size, self.dtype, forget_gates_open, gates=True, name="gates")
-        return lstm_step(gates(jnp.concatenate([*inputs, h_tm1], axis=-1)), cell_tm1)
+        self.gates = Linear(4 * self.size, self.dtype, forget_gates_open, gates=True)
+
+    def __call__(
+        self,
+        inputs: list[jax.Array],
+        h_tm1: jax.Array,
+        cell_tm1: jax.Array,
+        share: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns h_t and the cell state, each [B, size], from inputs of [B, any].
+
+        Args:
+            inputs: of this step.
+            h_tm1: [B, size].
+            cell_tm1: [B, size].
+            share: of an input that stands before them, as the method `share` gives it.
+        """
+        return lstm_step(self.gates(jnp.concatenate([*inputs, h_tm1], axis=-1), share), cell_tm1)
+
+    def share(self, x: jax.Array) -> jax.Array:
+        """Returns what a first input [B, any], the same at every step, adds to the gates."""
+        return self.gates.share(x)
 
 
 class Convolutions(nn.Module):

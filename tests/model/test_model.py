@@ -1,6 +1,5 @@
 import functools
 import itertools
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -197,17 +196,8 @@ def test_peer_bug_3_every_step_has_noise_of_its_own(tiny):
             assert np.abs(after[k] - before[k]).max() > 1e-4
 
 
-class NoiseProbe(NamedTuple):
-    """Looks like a Draw; its nll is the variance of eps over the time steps."""
-
-    image_shape: tuple[int, int, int] = (3, 2, 1)
-    enc_size: int = 1
-    dec_size: int = 1
-    time_steps: int = 40
-    latent_size: int = 25
-    read_size: int = 0
-    write_size: int = 0
-    likelihood: str = "bernoulli"
+class NoiseProbe(Draw):
+    """A Draw whose nll is the variance of eps over the time steps."""
 
     def apply(self, variables, x, eps, trace=False):
         assert eps.shape == (self.time_steps, len(x), self.latent_size)
@@ -216,7 +206,8 @@ class NoiseProbe(NamedTuple):
 
 
 def test_peer_bug_3_training_and_evaluation_draw_noise_for_every_step():
-    task, key = draw.task(NoiseProbe()), jax.random.key(0)
+    sizes = {"enc_size": 1, "dec_size": 1, "latent_size": 25, "read_size": 0, "write_size": 0}
+    task, key = draw.task(NoiseProbe((3, 2, 1), 40, **sizes)), jax.random.key(0)
     config = smoke.get_config()
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 2, 1)).astype(np.uint8)
     params = jnp.float32(0)

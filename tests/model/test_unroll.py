@@ -116,3 +116,46 @@ def test_the_loop_back_makes_no_product_of_the_loop_forward_again():
     kernels = [((8, 2, 16), (8, 2, 12)), ((8, 2, 3), (8, 2, 4))]
     back = [((2, 12), (12, 16)), ((2, 4), (4, 3)), *kernels]
     assert sorted(both) == sorted([*forward, *back])
+
+
+class Seeing(nn.Module):
+    """An LSTM that is given the same image at every step, in a Python loop or by its share."""
+
+    loop: bool
+    dtype: str = "float32"
+
+    def setup(self):
+        self.lstm = LSTM(3, self.dtype)
+
+    def __call__(self, x, image):
+        def step(module, state, constants, x):
+            state = module.lstm([*([image] if module.loop else []), x], *state, constants)
+            return state, state[0]
+
+        state = (jnp.ones((x.shape[1], 3)), jnp.ones((x.shape[1], 3)))
+        if not self.loop:
+            share = self.lstm.share(image)
+            return unroll(step, self, state, share, x, len(x))
+        given = []
+        for x_t in x:
+            state, h = step(self, state, None, x_t)
+            given.append(h)
+        return state, jnp.stack(given)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("bfloat16", 1e-2)])
+def test_what_an_image_adds_at_every_step_may_be_made_once(dtype, tolerance):
+    """In bfloat16 the gradient by the share is rounded once, not at every step."""
+    rng = np.random.default_rng(0)
+    x, image = normal(rng, 6, 2, 4), normal(rng, 2, 5)
+    variables = Seeing(loop=True, dtype=dtype).init(jax.random.key(0), x, image)
+    weights = normal(rng, 6, 2, 3)
+
+    def loss(loop, *arguments):
+        return (weights * Seeing(loop, dtype).apply(*arguments)[1]).sum()
+
+    def gradients(loop):
+        made = jax.jit(jax.value_and_grad(loss, argnums=(1, 2, 3)), static_argnums=0)
+        return made(loop, variables, x, image)
+
+    assert_equal(gradients(False), gradients(True), tolerance)

@@ -153,6 +153,8 @@ def _backward(
     d_flat = flatten_dict(d_results)
     for (*path, dtype), x in flatten_dict(inputs).items():
         d_kernel, d_bias = weight_gradients(x, d_flat[*path, "y"], dtype)
+        before = len(flat[*path, "kernel"]) - len(d_kernel)  # rows of inputs that are shared
+        d_kernel = jnp.pad(d_kernel, ((before, 0), (0, 0)))
         d_maps |= {(*path, "kernel"): d_kernel, (*path, "bias"): d_bias}
     return unflatten_dict(d_maps | d_others), d_state, d_constants, d_xs
 
