@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from draw_jax.model import attention, likelihood, losses
-from draw_jax.model.layers import LSTM, Linear
+from draw_jax.model.layers import LSTM, Linear, Share
 
 _FLOAT32 = jnp.float32
 
@@ -114,7 +114,7 @@ class DrawCell(nn.Module):
             read_raw=read_raw,
         )
 
-    def share(self, x: jax.Array) -> jax.Array | None:
+    def share(self, x: jax.Array) -> Share | None:
         """Returns what images give the encoder alike at every step, made once; None = nothing.
 
         Without attention the image itself is half of what is read, eq. 17.
@@ -129,7 +129,7 @@ class DrawCell(nn.Module):
         x: jax.Array,
         eps: jax.Array,
         features: jax.Array | None = None,
-        share: jax.Array | None = None,
+        share: Share | None = None,
     ) -> tuple[State, tuple[jax.Array, Trace]]:
         """Returns the next state, the step's KL [B] and its trace, eqs 3-8.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,9 +15,16 @@ from draw_jax.model.gradients.layers import (
     product,
     replayed,
 )
-from draw_jax.model.gradients.unroll import INPUTS, PERTURBATIONS, RESULTS
+from draw_jax.model.gradients.unroll import INPUTS, PERTURBATIONS, RESULTS, View
 
 _FLOAT32 = jnp.float32
+
+
+class Share(NamedTuple):
+    """What a linear map gets of its first inputs, which are the same at every step of an unroll."""
+
+    added: jax.Array  # their product with the first rows of the kernel, [B, features]
+    rows: View  # of the kernel, those for the other inputs
 
 
 class Linear(nn.Module):
@@ -29,7 +36,7 @@ class Linear(nn.Module):
     gates: bool = False  # whether the result is the activations of an LSTM's gates, which L(x) are
 
     @nn.compact
-    def __call__(self, x: jax.Array, share: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, share: Share | None = None) -> jax.Array:
         """Returns L(x), [B, features]; with `gates`, what `gate_activations` makes of it.
 
         The parameters' type decides: float32 ones give float32, from a product of operands rounded
@@ -37,37 +44,34 @@ class Linear(nn.Module):
 
         Args:
             x: [B, K].
-            share: of inputs that stand before x, as the method `share` gives it, [B, features].
+            share: of inputs that stand before x, from the method `share`.
         """
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         if share is None:
             kernel = self.param("kernel", init, (x.shape[-1], self.features), _FLOAT32)
         else:
-            kernel = self.get_variable("params", "kernel")[-x.shape[-1] :]
+            kernel = share.rows.array
         bias = self.param("bias", self.bias_init, (self.features,), _FLOAT32)
         if self.has_variable(PERTURBATIONS, "y"):  # in the loop back of `unroll`
             self.put_variable(INPUTS, operand_type(kernel, self.dtype), x)
             result: jax.Array = self.get_variable(RESULTS, "y")
             perturbation: jax.Array = self.get_variable(PERTURBATIONS, "y")
             if share is not None:
-                perturbation += share  # whose gradient is the same
+                perturbation += share.added  # whose gradient is the same
             return replayed(x, kernel, result, perturbation, self.dtype, self.gates)
         y = product(x, kernel, self.dtype) + bias[None]
         if share is not None:
-            y += share
+            y += share.added
         if self.gates:
             y = gate_activations(y)
         if self.is_mutable_collection(RESULTS) and not self.is_initializing():
             self.put_variable(RESULTS, "y", y)
         return y
 
-    def share(self, x: jax.Array) -> jax.Array:
-        """Returns what the first of the inputs add to L, [B, K] to [B, features].
-
-        They are the same at every step of an unroll, and the product with them is made once. The
-        module has its parameters already.
-        """
-        return product(x, self.get_variable("params", "kernel")[: x.shape[-1]], self.dtype)
+    def share(self, x: jax.Array) -> Share:
+        """Returns what the first of the inputs give, [B, K]; the module has its parameters already."""
+        first, rows = jnp.split(self.get_variable("params", "kernel"), [x.shape[-1]])
+        return Share(product(x, first, self.dtype), View(rows))
 
 
 class LSTM(nn.Module):
@@ -89,7 +93,7 @@ class LSTM(nn.Module):
         inputs: list[jax.Array],
         h_tm1: jax.Array,
         cell_tm1: jax.Array,
-        share: jax.Array | None = None,
+        share: Share | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """Returns h_t and the cell state, each [B, size], from inputs of [B, any].
 
@@ -97,12 +101,12 @@ class LSTM(nn.Module):
             inputs: of this step.
             h_tm1: [B, size].
             cell_tm1: [B, size].
-            share: of an input that stands before them, as the method `share` gives it.
+            share: of an input that stands before them, from the method `share`.
         """
         return lstm_step(self.gates(jnp.concatenate([*inputs, h_tm1], axis=-1), share), cell_tm1)
 
-    def share(self, x: jax.Array) -> jax.Array:
-        """Returns what a first input [B, any], the same at every step, adds to the gates."""
+    def share(self, x: jax.Array) -> Share:
+        """Returns what a first input [B, any], the same at every step, gives."""
         return self.gates.share(x)
 
 

@@ -8,7 +8,7 @@ sum_t x_t^T g_t, is one product for all steps together.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -25,6 +25,15 @@ PERTURBATIONS = "linear_perturbations"  # zeros, whose gradients are those by th
 
 # (cell, state, constants, x of the step) -> (the next state, what the step gives)
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
+
+
+class View(NamedTuple):
+    """A constant that is part of a parameter: its gradient is in that of the parameter.
+
+    A slice of a parameter within the loop would be copied at every step.
+    """
+
+    array: Any  # or, of what is asked of arguments, a flag
 
 
 def unroll(
@@ -45,7 +54,8 @@ def unroll(
         step: called with the cell, the state before it, the constants and its own xs.
         cell: bound. Each of its `Linear` maps is used once in a step.
         state: before the first step, arrays.
-        constants: arrays that every step is given, or None.
+        constants: arrays that every step is given, or None. A `View` is of a kernel whose `Linear`
+            map is told of by its inputs and results.
         xs: arrays [T, ...], of which each step is given its own, or None.
         length: T.
         steps_a_pass: time steps in one pass of the compiled loops: speed only.
@@ -169,7 +179,10 @@ def _held(tree: Any, wanted: Any) -> Any:
 
 
 def _flags(argument: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.perturbed, argument, is_leaf=_is_primal)
+    def flag(leaf: Any) -> Any:
+        return View(False) if isinstance(leaf, View) else leaf.perturbed
+
+    return jax.tree.map(flag, argument, is_leaf=lambda a: _is_primal(a) or isinstance(a, View))
 
 
 def _values(argument: Any) -> Any:
