@@ -11,7 +11,6 @@ The losses of the first updates tell whether both versions compute the same.
 """
 
 import contextlib
-import json
 import os
 import signal
 import statistics
@@ -22,12 +21,13 @@ import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
-from benchmarks import measuring
+from benchmarks import measuring, worker
+from benchmarks.worker import Worker
 from draw_jax.system import cli, pages
 
 _OLD = flags.DEFINE_string("old", "", "The revision to compare with: a commit, branch or tag")
@@ -40,19 +40,6 @@ _REST = 0.1  # seconds between the versions, for threads that look for work afte
 
 class NoRepository(Exception):
     """There is no git, or the project lies in no repository."""
-
-
-class VersionFailed(Exception):
-    """A version could not be measured."""
-
-
-class Version(NamedTuple):
-    """One version at work."""
-
-    name: str
-    process: subprocess.Popen[str]
-    said: IO[bytes]  # its stderr
-    facts: dict[str, Any]  # what it said first
 
 
 def git(*arguments: str, root: Path = ROOT) -> str:
@@ -110,8 +97,9 @@ def config_arguments() -> list[str]:
     return [path, *fields]
 
 
-@contextlib.contextmanager
-def started(name: str, root: Path, arguments: Sequence[str]) -> Iterator[Version]:
+def started(
+    name: str, root: Path, arguments: Sequence[str]
+) -> contextlib.AbstractContextManager[Worker]:
     """Gives the version in a folder at work, still compiling, and ends it afterwards."""
     ours = os.environ.get(pages.VARIABLE) == pages.VALUE  # a version that wants it asks for it
     environment = {k: v for k, v in os.environ.items() if not (ours and k == pages.VARIABLE)} | {
@@ -120,48 +108,10 @@ def started(name: str, root: Path, arguments: Sequence[str]) -> Iterator[Version
         "XLA_PYTHON_CLIENT_PREALLOCATE": os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "false"),
     }
     program = Path(__file__).with_name("one_version.py")
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(program), *arguments],
-            cwd=root,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            text=True,
-        )
-        with process:
-            try:
-                yield Version(name, process, said, {})
-            finally:
-                process.kill()
+    return worker.started(name, [sys.executable, "-P", str(program), *arguments], environment, root)
 
 
-def answer(version: Version) -> Any:
-    """Returns a version's next line, read as JSON.
-
-    Raises:
-        VersionFailed: it has ended instead; with the line that says why.
-    """
-    assert version.process.stdout
-    line = version.process.stdout.readline()
-    if not line:
-        code = version.process.wait()
-        stderr = os.pread(version.said.fileno(), 1_000_000, 0).decode(errors="replace")
-        raise VersionFailed(f"{version.name} failed: {measuring.complaint(stderr, code)}")
-    return json.loads(line)
-
-
-def seconds(version: Version, count: int) -> float:
-    """Returns the seconds of so many updates, once a version has made them."""
-    assert version.process.stdin
-    with contextlib.suppress(BrokenPipeError):  # answer says why it ended
-        version.process.stdin.write(f"{count}\n")
-        version.process.stdin.flush()
-    return answer(version)
-
-
-def alternate(versions: Mapping[str, Version], rounds: int, count: int) -> dict[str, list[float]]:
+def alternate(versions: Mapping[str, Worker], rounds: int, count: int) -> dict[str, list[float]]:
     """Returns the milliseconds of an update of each version in each round.
 
     The versions take turns, in the other order every other round. A first round does not count.
@@ -175,7 +125,8 @@ def alternate(versions: Mapping[str, Version], rounds: int, count: int) -> dict[
     for round_number in range(rounds + 1):
         for name in list(versions)[:: -1 if round_number % 2 else 1]:
             time.sleep(_REST)
-            took = seconds(versions[name], count)
+            worker.ask(versions[name], str(count))
+            took = worker.answer(versions[name])
             if round_number:
                 times[name].append(1e3 * took / count)
     return times
@@ -187,14 +138,14 @@ def measure(
     """Returns the milliseconds of an update and the first facts of the versions in some folders.
 
     Raises:
-        VersionFailed: one of them cannot be measured.
+        worker.WorkerFailed: one of them cannot be measured.
     """
     with contextlib.ExitStack() as stack:
         versions = {
             name: stack.enter_context(started(name, root, arguments))
             for name, root in roots.items()
         }
-        facts = {name: answer(version) for name, version in versions.items()}
+        facts = {name: worker.answer(version) for name, version in versions.items()}
         return alternate(versions, rounds, count), facts
 
 
@@ -255,4 +206,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, sys.argv, (NoRepository, VersionFailed, subprocess.CalledProcessError)))
+    sys.exit(
+        cli.run(main, sys.argv, (NoRepository, worker.WorkerFailed, subprocess.CalledProcessError))
+    )

@@ -13,18 +13,17 @@ import json
 import os
 import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from benchmarks import measuring, train_step
+from benchmarks import measuring, train_step, worker
+from benchmarks.worker import Worker
 from draw_jax.system import cli
 
 _UPDATES = flags.DEFINE_integer(
@@ -38,23 +37,12 @@ _REST = 0.05  # seconds between the layouts, for threads that look for work afte
 _KINDS = ("shared", "own")  # the batch: one for all devices, or one for each
 
 
-class PartFailed(Exception):
-    """A process of a layout ended."""
-
-
 class Layout(NamedTuple):
     """How devices are made of cores."""
 
     name: str
     parts: list[dict[str, Any]]  # of each process: its cores, devices, number, and where they meet
     devices: int
-
-
-class Part(NamedTuple):
-    """A process of a layout at work."""
-
-    process: subprocess.Popen[str]
-    said: IO[bytes]  # its stderr
 
 
 class Row(NamedTuple):
@@ -92,8 +80,7 @@ def layouts(cores: Sequence[int]) -> list[Layout]:
     ]
 
 
-@contextlib.contextmanager
-def started(part: Mapping[str, Any]) -> Iterator[Part]:
+def started(part: Mapping[str, Any]) -> contextlib.AbstractContextManager[Worker]:
     """Gives a process at work, still compiling, and ends it afterwards."""
     xla = f"--xla_force_host_platform_device_count={part['devices']}"
     environment = {
@@ -102,45 +89,15 @@ def started(part: Mapping[str, Any]) -> Iterator[Part]:
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {xla} --xla_cpu_multi_thread_eigen=false",
     }
     words = [*measuring.config_flags_with({}), f"--part={json.dumps(part)}"]
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.cores", *words],
-            env=os.environ | environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            text=True,
-        )
-        with process:
-            try:
-                yield Part(process, said)
-            finally:
-                process.kill()
+    command = [sys.executable, "-m", "benchmarks.cores", *words]
+    return worker.started("a process", command, os.environ | environment)
 
 
-def answer(part: Part) -> Any:
-    """Returns a process's next line, read as JSON.
-
-    Raises:
-        PartFailed: it has ended instead; with the line that says why.
-    """
-    assert part.process.stdout
-    line = part.process.stdout.readline()
-    if not line:
-        code = part.process.wait()
-        stderr = os.pread(part.said.fileno(), 1_000_000, 0).decode(errors="replace")
-        raise PartFailed(f"a process failed: {measuring.complaint(stderr, code)}")
-    return json.loads(line)
-
-
-def seconds(parts: Sequence[Part], kind: str, count: int) -> float:
+def seconds(parts: Sequence[Worker], kind: str, count: int) -> float:
     """Returns the seconds of so many updates, once the slowest process has made them."""
     for part in parts:
-        assert part.process.stdin
-        with contextlib.suppress(BrokenPipeError):  # answer says why it ended
-            part.process.stdin.write(f"{kind} {count}\n")
-            part.process.stdin.flush()
-    return max(answer(part) for part in parts)
+        worker.ask(part, f"{kind} {count}")
+    return max(worker.answer(part) for part in parts)
 
 
 def measure(
@@ -154,7 +111,7 @@ def measure(
         }
         for parts in at_work.values():
             for part in parts:
-                answer(part)  # that it has compiled
+                worker.answer(part)  # that it has compiled
         # On one device the two kinds of batch are the same.
         turns = [(layout.name, kind) for layout in layouts for kind in _KINDS][1:]
         times: dict[tuple[str, str], list[float]] = {turn: [] for turn in turns}
@@ -243,4 +200,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, sys.argv, (PartFailed,)))
+    sys.exit(cli.run(main, sys.argv, (worker.WorkerFailed,)))

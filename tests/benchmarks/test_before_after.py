@@ -14,7 +14,7 @@ from tests.helpers import FAST_COMPILING, ROOT
 with warnings.catch_warnings():
     # A --config flag with a default reads it at once, by a call that Python is about to drop.
     warnings.simplefilter("ignore", DeprecationWarning)
-    from benchmarks import before_after
+    from benchmarks import before_after, worker
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -77,13 +77,13 @@ def repository(tmp_path):
 
 def test_a_flat_version_and_the_work_tree_make_their_own_updates(repository, monkeypatch):
     commit = before_after.find_commit("flat", repository)
-    order, seconds = [], before_after.seconds
+    order, ask = [], worker.ask
 
     def noted(version, count):
-        order.append((version.name, count))
-        return seconds(version, count)
+        order.append((version.name, int(count)))
+        ask(version, count)
 
-    monkeypatch.setattr(before_after, "seconds", noted)
+    monkeypatch.setattr(worker, "ask", noted)
     with before_after.unpacked(commit, repository) as old:
         roots = {"old": old, "new": repository}
         times, facts = before_after.measure(roots, ["--config=configs/tiny.py"], 3, 5)
@@ -128,7 +128,7 @@ def test_a_version_that_fails_says_why_in_one_line(repository, file, text, told)
     (repository / file).unlink()
     if text is not None:
         (repository / file).write_text(text)
-    with pytest.raises(before_after.VersionFailed) as error:
+    with pytest.raises(worker.WorkerFailed) as error:
         before_after.measure({"new": repository}, ["--config=configs/tiny.py"], 3, 1)
     assert told in str(error.value) and "\n" not in str(error.value)
 
@@ -141,7 +141,7 @@ def test_a_version_that_ends_between_two_rounds_is_told(repository):
         "        return 1.0\n"
         "LOSS = Loss()\n"
     )
-    with pytest.raises(before_after.VersionFailed, match="^new failed: MemoryError: no more$"):
+    with pytest.raises(worker.WorkerFailed, match="^new failed: MemoryError: no more$"):
         before_after.measure({"new": repository}, ["--config=configs/tiny.py"], 3, 1)
 
 
