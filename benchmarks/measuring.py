@@ -76,7 +76,7 @@ def compiled(function: Any, *arguments: Any) -> tuple[Any, float]:
 
 
 def in_turn(
-    calls: Mapping[Name, Callable[[], Any]], rounds: int, rest: float = 0.0
+    calls: Mapping[Name, Callable[[], Any]], rounds: int, rest: float = 0.0, warm: bool = False
 ) -> dict[Name, list[float]]:
     """Returns the milliseconds of every call in every round, until its results are there.
 
@@ -87,11 +87,16 @@ def in_turn(
         calls: what to time; what they return is waited for.
         rounds: how often.
         rest: seconds before each call, for threads that go on looking for work after their own.
+        warm: whether the call is made once more before the one that is timed, as an update follows
+            another in training. Else it finds the memory and the caches of another call, and after
+            a rest a machine that has given the memory back.
     """
     milliseconds: dict[Name, list[float]] = {name: [] for name in calls}
     for round_number in range(rounds + 1):
         for name, call in calls.items():
             time.sleep(rest)
+            if warm:
+                jax.block_until_ready(call())
             began = time.perf_counter()
             jax.block_until_ready(call())
             if round_number:

@@ -3,7 +3,8 @@
 It imports `benchmarks` and `draw_jax` of the version that is first on PYTHONPATH, whatever version
 this file is of: of that version it uses `benchmarks.train_step` alone, its `make_step` and
 `updates`. The first line that it prints is a JSON object with the losses of its first updates.
-Then, for each line N on stdin, it makes N updates and prints the seconds that they took.
+Then, for each line N on stdin, it makes an update and N more, and prints the seconds that the N
+took.
 """
 
 import contextlib
@@ -95,6 +96,7 @@ def main() -> int:
         return 1
     print(json.dumps(facts), file=answers)
     for line in sys.stdin:
+        jax.block_until_ready(call())  # the first after a rest finds no memory
         began = time.perf_counter()
         for _ in range(int(line)):
             result = call()

@@ -11,18 +11,21 @@ as one graph instead, the longer the more of them there are. Both sides have the
 CPU; on a GPU, both multiply float32 matrices in TensorFloat-32, which is what JAX does unasked.
 
 First, both get the same weights, images and noise: unless loss and gradient agree, nothing is
-timed. The compiled model's first step must agree with the eager one's. Before each step there is a rest, in which the threads of the one before stop looking for
-work. "times ours" is the median over the rounds of the ratio within a round. Nothing else should
-run beside it: PyTorch's threads wait for the last of them at every operation.
+timed. The compiled model's first step must agree with the eager one's. Ours is in a process of its
+own, as in training. Before each turn there is a rest, in which the threads of the one before stop
+looking for work, and then a step that is not timed. "times ours" is the median over the rounds of
+the ratio within a round. Nothing else should run beside it: PyTorch's threads wait for the last of
+them at every operation.
 """
 
+import contextlib
 import importlib
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +34,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from benchmarks import measuring, train_step
+from benchmarks import measuring, train_step, worker
 from benchmarks.agreement import Agreement, agreement, loss_and_gradient
 from draw_jax.model import build
 from draw_jax.system import cli
@@ -42,6 +45,8 @@ _COMPILE = flags.DEFINE_bool("compile", True, "Whether torch.compile gets a row"
 _COMPILED_PART = flags.DEFINE_enum(
     "compiled_part", "step", ["step", "unroll"], "What it compiles: a time step or all of them"
 )
+
+_PART = flags.DEFINE_string("part", "", "What this process is, given by the command")
 
 # OpenMP's threads, PyTorch's, spin for a while after their work and would take our cores.
 _REST = 0.3  # seconds
@@ -125,8 +130,36 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@contextlib.contextmanager
+def ours_at_work() -> Iterator[Call]:
+    """Gives a call that makes our next update, in a process of its own."""
+    # Two processes share a GPU: neither may take most of its memory at once.
+    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ
+    words = ["-m", "benchmarks.peers", *measuring.config_flags_with({}), "--part=ours"]
+    with worker.started("ours", [sys.executable, *words], environment) as process:
+
+        def call() -> Any:
+            worker.ask(process, "")
+            return worker.answer(process)
+
+        call()  # it is there
+        yield call
+
+
+def work(config: ConfigDict) -> int:
+    """Makes an update for each line of stdin but the first, and answers it."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # or what others print could be taken for an answer
+    call = train_step.updates(*train_step.make_step(config))
+    for number, _ in enumerate(sys.stdin):
+        if number:
+            jax.block_until_ready(call())
+        print("true", file=answers)
+    return 0
+
+
 def prepare(
-    config: ConfigDict, updates: int, compiled_part: str
+    config: ConfigDict, updates: int, compiled_part: str, ours: Call
 ) -> tuple[dict[str, Call], Agreement]:
     """Returns a call per implementation that makes its next update, and how far they agree.
 
@@ -134,6 +167,7 @@ def prepare(
         config: a whole configuration.
         updates: how often a call may be made.
         compiled_part: "step", "unroll", or "" for no torch.compile.
+        ours: makes our next update.
 
     Raises:
         NoPeer: there is no PyTorch, or it does not see the device.
@@ -144,7 +178,7 @@ def prepare(
     device = peer_device(torch)
     torch.set_num_threads(cores())
     model = build.drawing(build.build(config))
-    update, state, on_device = train_step.make_step(config)
+    _, state, on_device = train_step.make_step(config)
     params, images = jax.device_get((state.params, on_device.images))
 
     noise = np.random.default_rng(config.seed).standard_normal(
@@ -166,8 +200,9 @@ def prepare(
         for name, part in (("eager", ""), ("compiled", compiled_part))
         if name == "eager" or part
     }
-    calls: dict[str, Call] = {"ours": train_step.updates(update, state, on_device)}
-    calls |= {name: training.stepper(images) for name, training in trainings.items()}
+    calls = {"ours": ours} | {
+        name: training.stepper(images) for name, training in trainings.items()
+    }
     if compiled_part:
         calls["compiled"] = checked_once(
             calls["compiled"], trainings["compiled"], trainings["eager"], LIMITS[model.dtype]
@@ -209,7 +244,7 @@ def measure(calls: Mapping[str, Call], rounds: int) -> dict[str, Row]:
                 raise
             rows[name] = Row(None, (), last_line(error))
     calls = {name: call for name, call in calls.items() if not rows[name].failure}
-    for name, times in measuring.in_turn(calls, rounds, rest=_REST).items():
+    for name, times in measuring.in_turn(calls, rounds, _REST, warm=True).items():
         rows[name] = rows[name]._replace(step_ms=times)
     return rows
 
@@ -268,9 +303,12 @@ def main() -> int:
     """Prints the table and returns the exit code."""
     config, rounds = measuring.draw_config(), measuring.REPEATS.value
     compiled_part = _COMPILED_PART.value if _COMPILE.value else ""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    if _PART.value:
+        return work(config)
+    load_torch_draw()  # before anything is started
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, ours_at_work() as ours:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # or a second run would not compile
-        calls, found = prepare(config, rounds + 2, compiled_part)
+        calls, found = prepare(config, 2 * rounds + 3, compiled_part, ours)
         rows = measure(calls, rounds)
     facts = {
         "compiled_part": compiled_part or None,
@@ -294,4 +332,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, sys.argv, (NoPeer, Disagreement)))
+    sys.exit(cli.run(main, sys.argv, (NoPeer, Disagreement, worker.WorkerFailed)))

@@ -160,6 +160,7 @@ def main() -> int:
     times = measuring.in_turn(
         {"floor": lambda: floor(inputs), "step": updates(update, state, images)},
         measuring.REPEATS.value,
+        warm=True,
     )
     result = figures(config, times, compile_seconds)
     step = measuring.spread(times["step"])

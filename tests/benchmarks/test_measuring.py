@@ -65,6 +65,10 @@ def test_a_rest_comes_before_every_call_and_is_not_timed(modules, monkeypatch):
     times = modules.measuring.in_turn(calls, rounds=3, rest=5)
     assert log == ["rest 5", "a", "rest 5", "b"] * 4
     assert times == {"a": [1000.0] * 3, "b": [2000.0] * 3}
+    log.clear()
+    times = modules.measuring.in_turn(calls, rounds=1, rest=5, warm=True)
+    assert log == ["rest 5", "a", "a", "rest 5", "b", "b"] * 2
+    assert times == {"a": [1000.0], "b": [2000.0]}
 
 
 def test_numbers_spreads_and_tables_read_well(modules):
