@@ -7,18 +7,28 @@ Exit codes: 0 measured, 1 error, 2 bad flags.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from draw_jax.commands import model_flags
 from draw_jax.system import cli
+
+if TYPE_CHECKING:
+    from draw_jax.model.task import Model, Variables
 
 FLAGS = flags.FlagValues()
 _MODEL = model_flags.define_model(FLAGS, pretrained="Or the name of shipped weights")
 _SPLIT = flags.DEFINE_string("split", "test", "train, validation or test", flag_values=FLAGS)
 _SAMPLES = flags.DEFINE_integer(
     "importance_samples", 0, "K of the importance-weighted bound", flag_values=FLAGS
+)
+_NEAREST = flags.DEFINE_integer(
+    "nearest_nll",
+    None,
+    "Generate so many images, and tell the NLL of the training image nearest to each, given it",
+    flag_values=FLAGS,
 )
 _BATCH = flags.DEFINE_integer(
     "batch_size", 200, "Images at a time; no effect on the result", flag_values=FLAGS
@@ -36,6 +46,8 @@ def main() -> int:
     for name, value, least in (("importance_samples", _SAMPLES, 0), ("batch_size", _BATCH, 1)):
         if not least <= value.value <= 10**6:
             raise ValueError(f"--{name}: expected {least} to 1,000,000, got {value.value}")
+    if _NEAREST.value is not None and not 1 <= _NEAREST.value <= 10_000:
+        raise ValueError(f"--nearest_nll: expected 1 to 10,000 images, got {_NEAREST.value}")
     if _SEED.value is not None:
         cli.check_seed("--seed", _SEED.value)
     run = _MODEL.run()
@@ -45,10 +57,15 @@ def main() -> int:
     from draw_jax.data import splits
     from draw_jax.evaluation import passes
     from draw_jax.model import build
+    from draw_jax.model.draw import Draw
     from draw_jax.system import compilation, files
 
     compilation.keep()
     config, model, variables = model_flags.load(run, _MODEL, _DATA)
+    if _NEAREST.value and not isinstance(model, Draw):
+        raise ValueError(
+            f"--nearest_nll: a model of config.kind {config.kind!r} generates no images; leave it out"
+        )
     split = splits.load(config.data, _SPLIT.value, config.model.image_shape, flags="--")
     splits.check_shape(split, model.image_shape)
     seed = config.seed if _SEED.value is None else _SEED.value
@@ -65,6 +82,8 @@ def main() -> int:
             importance_samples=_SAMPLES.value,
             on_batch=lambda done: bar.update(done - bar.n),
         )
+    if _NEAREST.value:
+        result |= _nearest(config, model, variables, seed, _NEAREST.value)
     result |= {
         "run": run,
         "data": config.data.name,
@@ -84,8 +103,27 @@ def main() -> int:
             print(f"  {name:24}{result[name]:10.3f} +- {result[f'{name}_se']:.3f}")
     if task.classes:
         print(_errors(result))
+    if _NEAREST.value:
+        print(
+            f"nearest training image to each of {result['nearest_images']:,} generated ones, its NLL "
+            f"given that, nats:\n  mean {result['nearest_nll']:.1f}, standard deviation "
+            f"{result['nearest_nll_std']:.1f}, maximum {result['nearest_nll_max']:.1f}"
+        )
     print(json.dumps(result))
     return 0
+
+
+def _nearest(
+    config: ConfigDict, model: "Model", variables: "Variables", seed: int, count: int
+) -> dict[str, float]:
+    """Returns measure 7 of the follow-up study over so many generated images."""
+    from draw_jax.data import splits
+    from draw_jax.evaluation import nearest
+    from draw_jax.model import build
+
+    training = splits.load(config.data, "train", config.model.image_shape, flags="--")
+    key = build.keys(seed).sample
+    return nearest.measure(build.drawing(model), variables, key, training, count, _BATCH.value)
 
 
 def _interval(result: dict[str, Any]) -> dict[str, Any]:

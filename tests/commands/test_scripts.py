@@ -86,6 +86,15 @@ MISTAKES = {
     ("evaluate.py",): (2, "Give one of --workdir=DIR and --pretrained=NAME"),
     ("evaluate.py", "--workdir=run", "--split=tets"): (2, "tets"),
     ("evaluate.py", "--workdir=run", "--importance_samples=-1"): (2, "-1"),
+    ("evaluate.py", "--workdir=run", "--nearest_nll=0"): (2, "--nearest_nll: expected 1 to 10,000"),
+    ("evaluate.py", "--workdir=run", "--nearest_nll=10001"): (
+        2,
+        "--nearest_nll: expected 1 to 10,000 images, got 10001",
+    ),
+    ("evaluate.py", "--pretrained=cluttered_mnist", "--nearest_nll=5"): (
+        2,
+        "--nearest_nll: a model of config.kind 'classifier' generates no images",
+    ),
     ("evaluate.py", "--workdir=run", "--batch_size=0"): (
         2,
         "--batch_size: expected 1 to 1,000,000",
@@ -194,7 +203,7 @@ def test_a_picture_of_ones_own_needs_no_data(without_data, place):
 def test_evaluate_prints_and_writes_one_exact_pass_and_repeats_the_validation(place):
     first, second, third = run_all(
         [
-            ("evaluate.py", "--workdir=run", "--split=test", "--json=a.json"),
+            ("evaluate.py", "--workdir=run", "--split=test", "--json=a.json", "--nearest_nll=20"),
             ("evaluate.py", "--workdir=run", "--split=test", "--batch_size=7", "--json=b.json"),
             ("evaluate.py", "--workdir=run", "--split=validation"),
         ],
@@ -205,6 +214,9 @@ def test_evaluate_prints_and_writes_one_exact_pass_and_repeats_the_validation(pl
     a, b = (json.loads((place / name).read_text()) for name in ("a.json", "b.json"))
     assert a == json.loads(first.stdout.strip().splitlines()[-1])
     assert a["images"] == b["images"] == 180
+    assert a["nearest_images"] == 20 and "nearest_nll" not in b
+    assert 0 < a["nearest_nll"] < a["nearest_nll_max"] and a["nearest_nll_std"] > 0
+    assert f"mean {a['nearest_nll']:.1f}, standard deviation" in first.stdout
     assert a["elbo_loss_se"] > 0
     np.testing.assert_allclose(a["elbo_loss"], a["nll"] + a["kl"], rtol=1e-6)
     # The batch size changes the order of float32 sums and nothing else.

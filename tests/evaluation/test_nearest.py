@@ -1,0 +1,96 @@
+"""Measure 7 of the follow-up study, against loops over images and pixels."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from draw_jax.data.interface import ArraySplit
+from draw_jax.drawing import sampling
+from draw_jax.evaluation import nearest
+
+SHAPE = (4, 3, 1)
+
+
+def by_loops(logits, training):
+    """Returns the index and the NLL of the training image nearest to each mean, pixel by pixel."""
+    found = []
+    for canvas in logits:
+        means = [1 / (1 + math.exp(-float(c))) for c in np.ravel(canvas)]
+        distances = [
+            sum((m - float(x)) ** 2 for m, x in zip(means, np.ravel(image), strict=True))
+            for image in training
+        ]
+        index = min(range(len(training)), key=distances.__getitem__)
+        nll = 0.0
+        for m, x in zip(means, np.ravel(training[index]), strict=True):
+            nll -= float(x) * math.log(m) + (1 - float(x)) * math.log(1 - m)
+        found.append((index, nll))
+    return found
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_the_measure_is_that_of_the_loops(grey):
+    rng = np.random.default_rng(0)
+    logits = (3 * rng.standard_normal((7, *SHAPE))).astype(np.float32)
+    training = rng.random((30, *SHAPE)).astype(np.float32)
+    training = training if grey else training.round()
+    index, nll = nearest.of_canvases(logits, training)
+    expected = by_loops(logits, training)
+    assert index.shape == nll.shape == (7,) and len(set(index.tolist())) > 3
+    np.testing.assert_array_equal(index, [i for i, _ in expected])
+    np.testing.assert_allclose(nll, [value for _, value in expected], rtol=1e-5)
+
+
+def test_a_certain_mean_costs_what_it_is_off_and_no_nan():
+    training = np.zeros((1, *SHAPE), np.float32)
+    logits = np.full((2, *SHAPE), -200.0, np.float32)
+    logits[1, 0, 0] = 200.0
+    _, nll = nearest.of_canvases(logits, training)
+    np.testing.assert_allclose(nll, [0.0, 200.0], atol=1e-4)
+
+
+def split(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return ArraySplit(rng.integers(0, 256, (count, 7, 5, 1), np.uint8), None, False)
+
+
+def test_the_images_are_those_of_the_key_whatever_the_batch(tiny):
+    model, variables = tiny()
+    training, key = split(25), jax.random.key(3)
+    result = nearest.measure(model, variables, key, training, 9)
+    canvases = sampling.generate(model, variables, key, 9).canvases[-1]
+    nll = [value for _, value in by_loops(canvases, training.images / np.float64(255))]
+    assert result == {
+        "nearest_nll": pytest.approx(np.mean(nll), rel=1e-5),
+        "nearest_nll_std": pytest.approx(np.std(nll), rel=1e-4),
+        "nearest_nll_max": pytest.approx(np.max(nll), rel=1e-5),
+        "nearest_images": 9,
+    }
+    again = nearest.measure(model, variables, key, training, 9, batch_size=4)
+    assert again == pytest.approx(result, rel=1e-5)
+    assert nearest.measure(model, variables, jax.random.key(4), training, 9) != result
+
+
+def test_the_caller_is_told_how_far(tiny):
+    model, variables = tiny()
+    told = []
+    nearest.measure(
+        *(model, variables, jax.random.key(0), split(5), 9), batch_size=4, on_batch=told.append
+    )
+    assert told == [4, 8, 9]
+
+
+@pytest.mark.parametrize("count", [0, -1, 10_001])
+def test_a_number_of_images_out_of_range_is_refused(tiny, count):
+    model, variables = tiny()
+    with pytest.raises(ValueError, match=f"expected 1 to 10,000 images, got {count}"):
+        nearest.measure(model, variables, jax.random.key(0), split(5), count)
+
+
+def test_an_endless_or_other_split_is_refused(tiny):
+    model, variables = tiny()
+    empty = ArraySplit(np.zeros((0, 7, 5, 1), np.uint8), None, False)
+    with pytest.raises(ValueError, match="expected training images, got none"):
+        nearest.measure(model, variables, jax.random.key(0), empty, 3)
