@@ -1,6 +1,46 @@
-"""What a classifier's errors on a split say of its error rate."""
+"""What a classifier answers, and what its errors on a split say of its error rate."""
 
+import functools
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 from scipy import special
+
+from draw_jax.drawing import glimpses, sampling
+from draw_jax.model.draw import Draw
+from draw_jax.model.task import Model, Variables
+
+
+def answers(model: Model, variables: Variables, images: np.ndarray) -> np.ndarray:
+    """Returns the classes that a classifier answers after its last glimpse, int64 [B].
+
+    Args:
+        model: a classifier of any kind; one that draws its first location draws the same each time.
+        variables: its parameters, `{"params": ...}`.
+        images: [B, H, W, C] in [0, 1], of the model's shape.
+
+    Raises:
+        ValueError: if the images are not as described, or the model is one that draws.
+    """
+    if isinstance(model, Draw):
+        raise ValueError(f"expected a classifier, got a {type(model).__name__}, which draws")  # noqa: TRY004
+    if glimpses.looks(model):
+        logits = glimpses.look(model, variables, images, jax.random.key(0))[0]
+    else:
+        images = sampling.check_images(model, images)
+        logits = sampling.in_batches(
+            lambda part: _logits(model, variables, jnp.asarray(images[part], jnp.float32)),
+            len(images),
+            sampling.BATCH_SIZE,
+        )
+    return logits[-1].argmax(axis=-1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(model: Model, variables: Variables, images: jax.Array) -> jax.Array:
+    return cast(jax.Array, model.apply(variables, images))
 
 
 def interval(errors: int, images: int, confidence: float = 0.95) -> tuple[float, float]:
