@@ -18,7 +18,7 @@ def over_steps(
     level: tuple[float, float],
     path: str | os.PathLike[str],
     y_label: str,
-    level_name: str,
+    names: tuple[str, str],
     title: str = "",
 ) -> Path:
     """Writes an estimate for every time step and a level to compare with to a PNG; its path.
@@ -29,7 +29,7 @@ def over_steps(
         level: of the line, and its standard error.
         path: ends in .png.
         y_label: of the y axis.
-        level_name: what the line is.
+        names: what the values and the level are.
         title: above the plot.
 
     Raises:
@@ -43,10 +43,16 @@ def over_steps(
         axes = figure.subplots()
         colour, line = curves.rgb(look.ACCENT), curves.INK
         axes.errorbar(
-            *(steps, values, errors), fmt="o-", color=colour, capsize=3, label="+- standard error"
+            *(steps, values, errors),
+            fmt="o-",
+            color=colour,
+            capsize=3,
+            label=f"{names[0]}, +- standard error",
         )
         mean, error = level
-        axes.axhline(mean, color=line, linestyle="--", linewidth=1, label=level_name)
+        axes.axhline(
+            mean, color=line, linestyle="--", linewidth=1, label=f"{names[1]}, +- standard error"
+        )
         axes.axhspan(mean - error, mean + error, color=curves.rgb(look.SHADE), alpha=0.6)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="time step n", ylabel=y_label, title=title)
@@ -82,7 +88,7 @@ def beneath(
         raise ValueError(f"expected a name for each of {len(values)} values, got {len(names)}")
     places = np.arange(len(names))
     with style.context(["default", curves.SETTINGS]):
-        figure = Figure(figsize=(7.5, 0.9 + 0.3 * len(names)), layout="constrained")
+        figure = Figure(figsize=(8.0, 0.9 + 0.3 * len(names)), layout="constrained")
         axes = figure.subplots()
         axes.barh(places, values, height=0.55, color=curves.rgb(look.SHADE))
         known = np.isfinite(errors)
@@ -108,7 +114,9 @@ def beneath(
                 ha="left" if sign > 0 else "right",
             )
         axes.margins(x=0.15)
-        axes.set(xlabel=x_label, title=title)
+        # Of the whole figure: names may take half of its width.
+        figure.supxlabel(x_label, fontsize=curves.SETTINGS["font.size"])
+        figure.suptitle(title, fontsize=curves.SETTINGS["axes.titlesize"])
         return curves.save(figure, path)
 
 

@@ -1,0 +1,199 @@
+"""The table of the 2016 follow-up study: python -m draw_jax.studies.follow_up [--rows=study,study_t1].
+
+Trains what is missing of each row and seed, one run directory for each, measures it, and prints the
+tables. They are written into --workdir as well, with a chart and the kernels of Models I to III;
+with --page=docs/study.md into that page, too. The same command again goes on where it was stopped.
+Exit codes: 0 finished, 1 error, 2 bad flags, 3 stopped by a signal with everything saved, 4 a run
+has diverged: all others are measured.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from draw_jax.data import splits
+from draw_jax.drawing.figures import look
+from draw_jax.evaluation import nearest, passes
+from draw_jax.model import build
+from draw_jax.runs import checkpoint
+from draw_jax.studies import kernels, results, rows
+from draw_jax.studies.rows import Row
+from draw_jax.system import cli, compilation, files
+from draw_jax.training import config as settings
+from draw_jax.training import loop, signals
+
+_GENERATED = 1_000  # images of measure 7
+_MOST_SEEDS = 100
+
+FLAGS = flags.FlagValues()
+_ROWS = flags.DEFINE_list(
+    "rows", [], f"Configurations; default: all, {', '.join(rows.NAMES)}", flag_values=FLAGS
+)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each row, of seeds 0, 1, ...", flag_values=FLAGS)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "runs/study", "The folder of all runs, ROW/seed_0 and so on", flag_values=FLAGS
+)
+_UPDATES = flags.DEFINE_integer("updates", 10_000, "Of each run", flag_values=FLAGS)
+_PAGE = flags.DEFINE_string(
+    "page", "", "A page whose marked block becomes the tables: docs/study.md", flag_values=FLAGS
+)
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where prepared data lies", flag_values=FLAGS)
+_MANUAL_DIR = flags.DEFINE_string(
+    "manual_dir", "", "Original files of the data, in place of a download", flag_values=FLAGS
+)
+
+
+def configuration(row: Row, seed: int, updates: int) -> ConfigDict:
+    """Returns a row's configuration for one seed and so many updates."""
+    config = importlib.import_module(f"draw_jax.configs.{row.config}").get_config()
+    config.seed = seed
+    config.train.num_steps = config.train.decay_steps = updates
+    config.data.data_dir, config.data.manual_dir = _DATA_DIR.value, _MANUAL_DIR.value
+    return config.lock()
+
+
+def main() -> int:
+    """Runs and measures what is missing, writes the tables and returns the exit code."""
+    chosen = rows.named(_ROWS.value)
+    for name, flag, most in (("seeds", _SEEDS, _MOST_SEEDS), ("updates", _UPDATES, 2**31 - 1)):
+        if not 1 <= flag.value <= most:
+            raise ValueError(f"--{name}: expected 1 to {most:,}, got {flag.value}")
+    page = Path(_PAGE.value) if _PAGE.value else None
+    if page:  # before hours of work for it
+        results.with_block(page.read_text(), "")
+    compilation.keep()
+    workdir, diverged = Path(_WORKDIR.value), []
+    measured: dict[str, list[dict[str, Any]]] = {}
+    with signals.stop_signals() as stop:
+        for seed in range(_SEEDS.value):  # a first table of all rows comes early
+            for row in chosen:
+                run = workdir / row.config / f"seed_{seed}"
+                config = configuration(row, seed, _UPDATES.value)
+                found = kept(run, config)
+                if found is None:
+                    code = loop.train(config, run)
+                    if code == loop.DIVERGED:
+                        diverged.append(run)
+                        continue
+                    if code == loop.STOPPED:
+                        return _stopped()
+                    try:
+                        found = measure(run, config, stop)
+                    except passes.Interrupted:
+                        return _stopped()
+                if stop.requested():
+                    return _stopped()
+                measured.setdefault(row.config, []).append(found)
+            write(measured, chosen, workdir, page, seed + 1)
+    print((workdir / "study.md").read_text())
+    for run in diverged:
+        print(f"{run} has diverged, and is left out")
+    return loop.DIVERGED if diverged else loop.FINISHED
+
+
+def kept(run: Path, config: ConfigDict) -> dict[str, Any] | None:
+    """Returns what was measured of a run before; None if nothing was, or of other settings."""
+    try:
+        found = json.loads(_file(run).read_text())
+        stored = ConfigDict(found["config"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    same = stored.train.num_steps == config.train.num_steps
+    return found if same and not settings.differing_fields(config, stored) else None
+
+
+def measure(run: Path, config: ConfigDict, stop: signals.Stop) -> dict[str, Any]:
+    """Returns a run's losses on validation and measure 7, and keeps them in a file beside it.
+
+    They are those of `evaluate.py --split=validation --nearest_nll=1000`: of the checkpoint that is
+    best on validation.
+
+    Raises:
+        passes.Interrupted: where a signal asks to stop.
+    """
+    _, model, variables = checkpoint.load(run)
+    keys, shape = build.keys(config.seed), config.model.image_shape
+    training, validation = (splits.load(config.data, s, shape) for s in ("train", "validation"))
+    found = passes.evaluate(
+        build.task(model),
+        variables,
+        validation,
+        lambda image, key: splits.prepare(image, config.data.binarization, key),
+        keys.evaluate,
+        on_batch=lambda done: stop.interrupt_evaluation(),
+    )
+    found |= nearest.measure(
+        build.drawing(model),
+        variables,
+        keys.sample,
+        training,
+        _GENERATED,
+        on_batch=lambda done: stop.interrupt_evaluation(),
+    )
+    found["config"] = json.loads(config.to_json())
+    text = json.dumps(found)
+    files.write_whole(_file(run), lambda file: file.write(f"{text}\n".encode()))
+    print(
+        f"{run}: negative ELBO {found['elbo_loss']:.2f}, measure 7 {found['nearest_nll']:.0f}",
+        flush=True,
+    )
+    return found
+
+
+def write(
+    measured: results.Measured, chosen: list[Row], workdir: Path, page: Path | None, seeds: int
+) -> None:
+    """Writes the tables and pictures of what was measured, into the page as well if there is one."""
+    pictures = {"worth": results.chart(measured, chosen, workdir / "worth.png")}
+    for row in chosen:
+        if "_model_" in row.config and measured.get(row.config):
+            run, name = workdir / row.config / "seed_0", f"kernels_{row.config}"
+            learned = kernels.of_layers(checkpoint.load(run)[2])
+            pictures[name] = look.save(kernels.picture(learned), workdir / f"{name}.png")
+    drawn = {name: path for name, path in pictures.items() if path}
+    text = _text(measured, chosen, seeds, {name: f"{name}.png" for name in drawn})
+    files.write_whole(workdir / "study.md", lambda file: file.write(text.encode()))
+    if page is None:
+        return
+    links = {}
+    for name, path in drawn.items():
+        target = page.parent / "figures" / f"study_{name.removeprefix('kernels_study_')}.png"
+        picture = path.read_bytes()
+        files.write_whole(target, lambda file, picture=picture: file.write(picture))  # type: ignore[misc]
+        links[name] = f"figures/{target.name}"
+    whole = results.with_block(page.read_text(), _text(measured, chosen, seeds, links))
+    files.write_whole(page, lambda file: file.write(whole.encode()))
+
+
+def _text(measured: results.Measured, chosen: list[Row], seeds: int, links: dict[str, str]) -> str:
+    said = (
+        f"Each run has {_UPDATES.value:,} updates. Numbers are means over seeds with their standard "
+        "errors; negative ELBO and measure 7 in nats."
+    )
+    parts = [said, results.table(measured, chosen, seeds)]
+    if "worth" in links:
+        parts += [
+            results.worth_table(measured, chosen),
+            f"![what each change costs]({links['worth']})",
+        ]
+    systems = {f"kernels_{row.config}": row.system for row in chosen}
+    parts += [f"![kernels of {systems[n]}, seed 0]({links[n]})" for n in links if n in systems]
+    return "\n\n".join(parts) + "\n"
+
+
+def _file(run: Path) -> Path:
+    return run.with_name(f"{run.name}.json")
+
+
+def _stopped() -> int:
+    print("stopped, all saved; the same command continues", flush=True)
+    return loop.STOPPED
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, sys.argv, flag_values=FLAGS, progress=True))

@@ -1,0 +1,122 @@
+"""From the measurements of single runs to the follow-up study's tables and chart."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from draw_jax.drawing.figures import estimates
+from draw_jax.studies.rows import Row
+
+# Of each row's configuration, what was measured of its runs: one dictionary for each seed.
+Measured = Mapping[str, Sequence[Mapping[str, Any]]]
+
+BEGIN, END = "<!-- follow_up: begin -->", "<!-- follow_up: end -->"
+_MEASURES = ("elbo_loss", "nearest_nll", "nearest_nll_std", "nearest_nll_max")
+
+
+class Estimate(NamedTuple):
+    """A mean over seeds."""
+
+    mean: float
+    error: float  # its standard error; nan of a single seed
+
+    def text(self, digits: int = 1, sign: bool = False) -> str:
+        """Returns "12.3 +- 0.4", or "12.3" of a single seed."""
+        mean = f"{self.mean:+,.{digits}f}" if sign else f"{self.mean:,.{digits}f}"
+        return mean if math.isnan(self.error) else f"{mean} +- {self.error:.{digits}f}"
+
+
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """Returns the mean of one value or more and its standard error, s / sqrt(n)."""
+    if len(values) < 2:
+        return Estimate(float(values[0]), math.nan)
+    return Estimate(statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values)))
+
+
+def worth(measured: Measured, row: Row) -> Estimate:
+    """Returns how much higher a row's negative ELBO is than its base's, nats.
+
+    Note: the runs of both are taken as independent. Those of one seed share the order of the images,
+        which makes the true standard error rather smaller.
+    """
+    ours, base = (
+        over_seeds([run["elbo_loss"] for run in measured[name]]) for name in (row.config, row.base)
+    )
+    return Estimate(ours.mean - base.mean, math.hypot(ours.error, base.error))
+
+
+def table(measured: Measured, rows: Sequence[Row], seeds: int) -> str:
+    """Returns the results of the rows that were run, as a table of Markdown."""
+    names = [
+        *("system", "negative ELBO, validation", "measure 7: mean", "standard deviation"),
+        *("maximum", "the report's measure 7", "seeds"),
+    ]
+    lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
+    for row in rows:
+        runs = measured.get(row.config, ())
+        if not runs:
+            continue
+        elbo, *others = (over_seeds([run[name] for run in runs]) for name in _MEASURES)
+        cells = [elbo.text(2), *(estimate.text(0) for estimate in others)]
+        told = "-" if row.report is None else " / ".join(map(str, row.report))
+        if row.report and row.report_updates != 10_000:
+            told += f" ({row.report_updates:,} updates)"
+        done = f"{len(runs)}" if len(runs) == seeds else f"{len(runs)} of {seeds}"
+        lines.append(f"| {row.system} | {' | '.join(cells)} | {told} | {done} |")
+    return "\n".join(lines)
+
+
+def compared(measured: Measured, rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows that were run and whose base was run."""
+    return [row for row in rows if row.base and measured.get(row.config) and measured.get(row.base)]
+
+
+def worth_table(measured: Measured, rows: Sequence[Row]) -> str:
+    """Returns what each change costs in nats, as a table of Markdown."""
+    systems = {row.config: row.system for row in rows}
+    lines = ["| change | of | negative ELBO above it, nats |", "|---|---|---|"]
+    for row in compared(measured, rows):
+        cost = worth(measured, row).text(2, sign=True)
+        lines.append(f"| {row.system} | {systems.get(row.base, row.base)} | {cost} |")
+    return "\n".join(lines)
+
+
+def chart(measured: Measured, rows: Sequence[Row], path: Path) -> Path | None:
+    """Draws `worth_table` and returns its path; None where nothing compares."""
+    shown = compared(measured, rows)
+    if not shown:
+        return None
+    first, systems = shown[0].base, {row.config: row.system for row in rows}
+    costs = [worth(measured, row) for row in shown]
+    others = any(row.base != first for row in shown)
+    return estimates.beneath(
+        [
+            row.system + ("" if row.base == first else f", against {systems[row.base]}")
+            for row in shown
+        ],
+        np.array([cost.mean for cost in costs]),
+        np.array([cost.error for cost in costs]),
+        path,
+        x_label=f"negative ELBO on validation, nats above that of {systems[first]}"
+        + (" or of what is named" if others else ""),
+        title="what each change costs, with its standard error over seeds"
+        if any(math.isfinite(cost.error) for cost in costs)
+        else "what each change costs, by one seed",
+    )
+
+
+def with_block(page: str, block: str) -> str:
+    """Returns a page with the text between its two marks replaced.
+
+    Raises:
+        ValueError: if the page does not have each mark once, in their order.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in after or END in after:
+        raise ValueError(f"--page: expected a page with one {BEGIN} and, after it, one {END}")
+    return f"{before}{BEGIN}\n{block.strip()}\n{END}{after}"

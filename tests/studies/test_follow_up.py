@@ -1,0 +1,129 @@
+"""The follow-up study's command: what it runs, keeps, leaves and writes."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from draw_jax.runs import directory
+from draw_jax.studies import follow_up, results
+from draw_jax.system import compilation
+from draw_jax.training import loop
+from tests.data.helpers import store
+from tests.helpers import FAST_COMPILING, assert_one_error, forked
+
+ROWS = "--rows=study_t1,study"
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Returns run(*flags) -> exit code, training and measuring nothing; `trained` lists the runs."""
+    trained, codes = [], {}
+
+    def train(config, run):
+        assert config.is_locked and config.train.decay_steps == config.train.num_steps
+        trained.append(f"{run.relative_to(tmp_path)}, seed {config.seed}")
+        return codes.get(run.parent.name, loop.FINISHED)
+
+    def measure(run, config, stop):
+        names = ("nearest_nll", "nearest_nll_std", "nearest_nll_max")
+        loss = {"elbo_loss": 100.0 + config.seed, "config": json.loads(config.to_json())}
+        found = loss | dict.fromkeys(names, 50.0)
+        run.parent.mkdir(parents=True, exist_ok=True)
+        run.with_name(f"{run.name}.json").write_text(json.dumps(found))
+        return found
+
+    monkeypatch.setattr(compilation, "keep", lambda: None)
+    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.setattr(follow_up, "measure", measure)
+
+    def run(*words):
+        trained.clear()
+        follow_up.FLAGS.unparse_flags()
+        for name in follow_up.FLAGS:
+            follow_up.FLAGS[name].unparse()
+        follow_up.FLAGS(["x", f"--workdir={tmp_path}", ROWS, "--seeds=2", *words])
+        return follow_up.main()
+
+    run.trained, run.codes = trained, codes
+    return run
+
+
+def test_every_row_and_seed_has_a_run_and_is_measured_once(command, tmp_path):
+    assert command() == loop.FINISHED
+    assert command.trained == [
+        f"{row}/seed_{seed}, seed {seed}" for seed in (0, 1) for row in ("study", "study_t1")
+    ]
+    text = (tmp_path / "study.md").read_text()
+    assert "Each run has 10,000 updates" in text and "| DRAW | 100.50 +- 0.50 |" in text
+    assert "| T = 1 | DRAW | +0.00 +- 0.71 |" in text and "(worth.png)" in text
+    assert command() == loop.FINISHED and command.trained == []
+    assert command("--updates=20000") == loop.FINISHED and len(command.trained) == 4
+
+
+def test_a_signal_ends_it_and_the_same_command_goes_on(command):
+    command.codes["study_t1"] = loop.STOPPED
+    assert command() == loop.STOPPED
+    assert command.trained == ["study/seed_0, seed 0", "study_t1/seed_0, seed 0"]
+    command.codes.clear()
+    assert command() == loop.FINISHED
+    assert command.trained[0] == "study_t1/seed_0, seed 0" and len(command.trained) == 3
+
+
+def test_a_run_that_diverges_is_left_out_and_told(command, tmp_path, capsys):
+    command.codes["study_t1"] = loop.DIVERGED
+    assert command() == loop.DIVERGED
+    assert len(command.trained) == 4
+    assert f"{tmp_path}/study_t1/seed_1 has diverged, and is left out" in capsys.readouterr().out
+    assert "T = 1" not in (tmp_path / "study.md").read_text()
+
+
+def test_a_damaged_measurement_is_made_again(command, tmp_path):
+    command()
+    (tmp_path / "study" / "seed_1.json").write_text("{")
+    assert command() == loop.FINISHED and command.trained == ["study/seed_1, seed 1"]
+
+
+def test_the_page_has_the_tables_and_its_pictures(command, tmp_path):
+    page = tmp_path / "docs" / "study.md"
+    page.parent.mkdir()
+    page.write_text(f"# Study\n{results.BEGIN}\n{results.END}\nend\n")
+    assert command(f"--page={page}") == loop.FINISHED
+    text = page.read_text()
+    assert text.startswith("# Study\n") and text.endswith("end\n") and "| DRAW | 100.50" in text
+    assert "(figures/study_worth.png)" in text
+    with Image.open(page.parent / "figures" / "study_worth.png") as picture:
+        assert min(picture.size) > 100
+
+
+@pytest.mark.slow
+def test_two_rows_from_data_to_table(tmp_path):
+    rng = np.random.default_rng(0)
+    images = {
+        s: rng.integers(0, 256, (n, 28, 28, 1), np.uint8) for s, n in (("train", 60), ("test", 9))
+    }
+    store(tmp_path / "data", "mnist", images, labels=True)
+    flags = ("--workdir=runs", "--data_dir=data", "--seeds=1", "--updates=2")
+    command = ("draw_jax.studies.follow_up", ROWS, *flags)
+    options = {"XLA_FLAGS": FAST_COMPILING, "XDG_CACHE_HOME": str(tmp_path / "caches")}
+    for done in forked([command, command], cwd=tmp_path, timeout=300, **options):
+        assert done.returncode == 0, done.stderr
+        assert "| T = 1 | DRAW | " in done.stdout
+    found = json.loads((tmp_path / "runs/study_t1/seed_0.json").read_text())
+    assert found["images"] == 10 and found["nearest_images"] == 1_000
+    assert directory.has_begun(tmp_path / "runs/study/seed_0")
+
+
+def test_mistakes_are_one_line(tmp_path):
+    (tmp_path / "page.md").write_text("no marks")
+    told = {
+        ("--rows=draw",): (2, "--rows: expected of study, study_no_attention"),
+        ("--seeds=0",): (2, "--seeds: expected 1 to 100, got 0"),
+        ("--updates=0",): (2, "--updates: expected 1 to"),
+        ("--page=nowhere.md",): (1, "nowhere.md"),
+        ("--page=page.md",): (2, "--page: expected a page with one <!-- follow_up: begin -->"),
+    }
+    commands = [("draw_jax.studies.follow_up", *words) for words in told]
+    for done, (code, text) in zip(forked(commands, cwd=tmp_path), told.values(), strict=True):
+        assert_one_error(done, code, text)
