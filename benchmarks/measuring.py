@@ -33,7 +33,7 @@ def draw_config() -> ConfigDict:
     Raises:
         ValueError: if it is of another kind.
     """
-    build.drawing(build.build(CONFIG.value))
+    build.drawing(build.build(CONFIG.value), itself=True)
     return CONFIG.value
 
 

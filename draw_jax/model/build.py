@@ -71,16 +71,20 @@ def _made(kind: Callable[..., Model], config: ConfigDict) -> Model:
         raise ValueError(f"config.model: {str(error).split('() ')[-1]}") from None
 
 
-def drawing(model: Model) -> Draw:
-    """Returns a model that is known to draw.
+def drawing(model: Model, itself: bool = False) -> Draw:
+    """Returns a model that is known to draw: a Draw, or one that is made of it.
+
+    Args:
+        model: of any kind.
+        itself: whether to refuse those that are made of it, which have parts of their own.
 
     Raises:
         ValueError: if it is of another kind.
     """
-    if not isinstance(model, Draw):
-        raise ValueError(  # noqa: TRY004 - the configuration is wrong, not the program
-            f"expected a model of config.kind 'draw' or one that is made of it, "
-            f"got a {type(model).__name__}"
+    if not isinstance(model, Draw) or (itself and type(model) is not Draw):
+        made = "" if itself else " or one that is made of it"
+        raise ValueError(
+            f"expected a model of config.kind 'draw'{made}, got a {type(model).__name__}"
         )
     return model
 

@@ -52,6 +52,10 @@ MISTAKES = {
             "train_step": "cluttered_mnist",
         }.items()
     },
+    (
+        "benchmarks.train_step",
+        "--config=configs/study_model_2.py",
+    ): "config.kind 'draw', got a Model2",
     ("benchmarks.train_step", *TINY, "--json=nowhere/a.json"): "--json=nowhere/a.json: expected a",
     ("benchmarks.train_step", *TINY, "--json=configs"): "--json=configs: expected a file",
     ("benchmarks.train_step", *TINY, "--repeat=3"): "'repeat'",
