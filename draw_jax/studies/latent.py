@@ -101,7 +101,11 @@ def agreement(
 
 
 def table(found: Agreement) -> str:
-    """Returns the shares as a table of Markdown, in percent with their standard errors."""
+    """Returns the shares as a table of Markdown, in percent with their standard errors.
+
+    Note: both shares of a difference are taken as independent, though they have the first sample of
+        each pair in common.
+    """
     lines = ["| z held | pairs of one class, % | above chance |", "|---|---|---|"]
     chance_error = found.error(found.chance)
     for n, share in enumerate(found.held, start=1):
