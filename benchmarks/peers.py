@@ -46,7 +46,7 @@ _COMPILED_PART = flags.DEFINE_enum(
     "compiled_part", "step", ["step", "unroll"], "What it compiles: a time step or all of them"
 )
 
-_PART = flags.DEFINE_string("part", "", "What this process is, given by the command")
+_OURS = flags.DEFINE_bool("ours", False, "Whether to be the process that is ours")
 
 # OpenMP's threads, PyTorch's, spin for a while after their work and would take our cores.
 _REST = 0.3  # seconds
@@ -125,17 +125,12 @@ def peer_device(torch: Any) -> Any:
     )
 
 
-def cores() -> int:
-    """Returns how many processors this process may use; JAX uses as many."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextlib.contextmanager
 def ours_at_work() -> Iterator[Call]:
     """Gives a call that makes our next update, in a process of its own."""
     # Two processes share a GPU: neither may take most of its memory at once.
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ
-    words = ["-m", "benchmarks.peers", *measuring.config_flags_with({}), "--part=ours"]
+    words = ["-m", "benchmarks.peers", *measuring.config_flags_with({}), "--ours"]
     with worker.started("ours", [sys.executable, *words], environment) as process:
 
         def call() -> Any:
@@ -176,7 +171,7 @@ def prepare(
     torch_draw = load_torch_draw()
     torch = torch_draw.torch
     device = peer_device(torch)
-    torch.set_num_threads(cores())
+    torch.set_num_threads(measuring.cores())
     model = build.drawing(build.build(config))
     _, state, on_device = train_step.make_step(config)
     params, images = jax.device_get((state.params, on_device.images))
@@ -303,7 +298,7 @@ def main() -> int:
     """Prints the table and returns the exit code."""
     config, rounds = measuring.draw_config(), measuring.REPEATS.value
     compiled_part = _COMPILED_PART.value if _COMPILE.value else ""
-    if _PART.value:
+    if _OURS.value:
         return work(config)
     load_torch_draw()  # before anything is started
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, ours_at_work() as ours:
@@ -316,7 +311,7 @@ def main() -> int:
         "batch": config.train.batch_size,
         "time_steps": config.model.time_steps,
         "device": measuring.device_name(),
-        "cores": cores(),
+        "cores": measuring.cores(),
         "jax": jax.__version__,
         "torch": load_torch_draw().torch.__version__,
     }

@@ -29,8 +29,8 @@ def imported(*names):
 def modules():
     """Returns most of the benchmarks."""
     names = (
-        *("breakdown", "collectives", "compiled_for", "measuring", "memory", "settings", "start"),
-        "train_step",
+        *("breakdown", "collectives", "compiled_for", "measuring", "memory", "operations"),
+        *("settings", "start", "train_step"),
     )
     with imported(*names) as found:
         yield found

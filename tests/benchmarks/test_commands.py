@@ -34,6 +34,7 @@ RUNS = {
         if MANY_CORES
         else {}
     ),
+    "operations": ("benchmarks.operations", *TINY, *PLAIN),
     "sample": ("benchmarks.sample", *TINY, "--batches=1,3"),
     "scaling": (
         *("benchmarks.scaling", *TINY, *PLAIN, "--time_steps=4,2"),
