@@ -36,7 +36,7 @@ _ROWS = flags.DEFINE_list(
 )
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each row, of seeds 0, 1, ...", flag_values=FLAGS)
 _WORKDIR = flags.DEFINE_string(
-    "workdir", "runs/study", "The folder of all runs, ROW/seed_0 and so on", flag_values=FLAGS
+    "workdir", "runs/follow_up", "The folder of all runs, ROW/seed_0 and so on", flag_values=FLAGS
 )
 _UPDATES = flags.DEFINE_integer("updates", 10_000, "Of each run", flag_values=FLAGS)
 _PAGE = flags.DEFINE_string(
