@@ -6,6 +6,7 @@ of the weights in one product over all time steps, the cheapest form there is. S
 timed in turn, so that their ratio holds on a machine whose speed drifts. Both run on one device.
 """
 
+import math
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -43,34 +44,42 @@ def make_floor(config: ConfigDict) -> tuple[Any, list[Any]]:
     """Returns a jitted function of the step's products alone, and its inputs.
 
     The inputs are, for each matrix, (x [T, B, inputs], g [T, B, outputs], w [inputs, outputs]):
-    what is multiplied with w, the gradient of what comes out, and w.
+    what is multiplied with w, the gradient of what comes out, and w. Without attention the last of
+    them is of the image, which is multiplied once: its x and g are [1, B, ...].
     """
     steps, batch = config.model.time_steps, config.train.batch_size
     windows = config.model.read_size or config.model.write_size  # which the model keeps in float32
     rng = np.random.default_rng(0)
-    inputs = []
-    for name, (k, n) in products(config).items():
+    inputs, sizes = [], products(config)
+    if not config.model.read_size:
+        image, (k, n) = math.prod(config.model.image_shape), sizes["encoder/gates"]
+        sizes |= {"encoder/gates": (k - image, n), "image": (image, n)}
+    for name, (k, n) in sizes.items():
         dtype = "float32" if name == "heads" and windows else config.model.dtype
-        shapes = (steps, batch, k), (steps, batch, n), (k, n)
+        times = 1 if name == "image" else steps
+        shapes = (times, batch, k), (times, batch, n), (k, n)
         inputs.append(
             tuple(jnp.asarray(rng.standard_normal(shape, np.float32), dtype) for shape in shapes)
         )
 
     @jax.jit
     def floor(inputs: list[Any]) -> Any:
+        repeated = [given for given in inputs if len(given[0]) == steps]
+        once = [_product(x[0], w) for x, _, w in inputs if len(x) < steps]
+
         def step(carry: Any, rows: Any) -> Any:
             out = [
                 (_product(x, w), _product(g, w.T))
-                for (x, g), (_, _, w) in zip(rows, inputs, strict=True)
+                for (x, g), (_, _, w) in zip(rows, repeated, strict=True)
             ]
             return out, None
 
-        rows = [(x, g) for x, g, _ in inputs]
+        rows = [(x, g) for x, g, _ in repeated]
         start = [
-            (jnp.zeros((batch, w.shape[1])), jnp.zeros((batch, w.shape[0]))) for *_, w in inputs
+            (jnp.zeros((batch, w.shape[1])), jnp.zeros((batch, w.shape[0]))) for *_, w in repeated
         ]
         last, _ = jax.lax.scan(step, start, rows)
-        return last, weight_gradients(inputs)
+        return last, once, weight_gradients(inputs)
 
     return floor, inputs
 

@@ -199,7 +199,7 @@ def _floats_kept(model: Draw) -> int:
     canvas = math.prod(model.image_shape) * likelihood.named(model.likelihood).canvas_channels
     images = 2 if model.read_size and model.encoder_input == "both" else 1  # that change
     read = images * channels * (model.read_size**2 or height * width)
-    patch = model.write_size**2 * channels or canvas
+    patch = model.write_size**2 * channels
     results = 4 * (model.enc_size + model.dec_size) + 2 * model.latent_size  # of the linear maps
     units = 2 * model.enc_size + (3 if model.privy else 2) * model.dec_size
     inputs = read + units + model.latent_size  # of them, too

@@ -93,7 +93,8 @@ def test_peer_bug_9_grey_values_are_not_binary_data():
     with pytest.raises(ValueError, match="grey values, so it has no fixed binarization"):
         splits.load(
             ConfigDict(
-                {"name": "digits", "binarization": "fixed", "data_dir": "", "manual_dir": ""}
+                {"name": "digits", "binarization": "fixed", "grey": False}
+                | {"data_dir": "", "manual_dir": ""}
             ),
             "test",
         )
