@@ -284,7 +284,7 @@ def test_damaged_shipped_weights_are_one_line(place):
 @pytest.mark.parametrize(
     "fields",
     [
-        ("model.canvas_bias=inf",),
+        ("model.canvas_bias=1e38",),
         ("train.learning_rate=1e30", "train.warmup_steps=0"),
     ],
 )
