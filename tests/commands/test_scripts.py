@@ -281,16 +281,10 @@ def test_damaged_shipped_weights_are_one_line(place):
     assert_one_error(done, 1, "weights.npz is damaged", "install draw_jax again")
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        ("model.canvas_bias=1e38",),
-        ("train.learning_rate=1e30", "train.warmup_steps=0"),
-    ],
-)
 @pytest.mark.slow
-def test_a_divergence_at_once_offers_nothing_that_is_not_there(place, fields):
-    words = (*TRAIN[:2], "--workdir=diverged", *TRAIN[4:], *(f"--config.{f}" for f in fields))
+def test_a_divergence_at_once_offers_nothing_that_is_not_there(place):
+    fields = ("--config.train.learning_rate=1e30", "--config.train.warmup_steps=0")
+    words = (*TRAIN[:2], "--workdir=diverged", *TRAIN[4:], *fields)
     for _ in range(2):  # the directory can be used again
         (done,) = run_all([words], place)
         assert_one_error(done, 4, "No checkpoint had been saved", "--workdir can be used again")
