@@ -2,7 +2,8 @@
 
     python train.py --config=configs/cluttered_mnist_convnet.py
 
-Not yet trained to its end.
+14.28 % errors on test after 50,000 of its 100,000 updates, with the cosine ended there, 10 minutes of one core of an
+AMD EPYC (Zen 5) machine (the paper: 14.35 %). Not yet trained to its end.
 """
 
 from ml_collections import ConfigDict
