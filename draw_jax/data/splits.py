@@ -73,8 +73,7 @@ def load(
 
     Raises:
         ValueError: no name, an unknown split or binarization, a binarization that the set does not
-            allow, a grey set to be turned grey, a folder whose examples are not images, or
-            image_folder without an image_shape.
+            allow, a set that is grey already, a folder of no images, or no image_shape for image_folder.
         DataNotFound: the data is not here and cannot be fetched, or cannot be read.
     """
     if split not in SPLITS:
