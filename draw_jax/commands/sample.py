@@ -202,12 +202,12 @@ def _data(config: "ConfigDict", split: str, count: int | None) -> "kinds.Data":
     import jax
     import numpy as np
 
-    from draw_jax.data import fetch, splits
+    from draw_jax.data import fetch, sources, splits
     from draw_jax.drawing.kinds import Data
 
     data = config.data.copy_and_resolve_references()
     made_of_mnist = (data.name, data.get("source")) == ("cluttered_mnist", "mnist")
-    if made_of_mnist and not (data.manual_dir or fetch.find(splits.root(data), "mnist")):
+    if made_of_mnist and not (data.manual_dir or fetch.find(sources.root(data), "mnist")):
         print(
             "MNIST is not on this disk (--data_dir=DIR says where else it is): the images are made "
             "of scikit-learn's digits"

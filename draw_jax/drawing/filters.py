@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from draw_jax.data import image_folder
+from draw_jax.data.sets import image_folder
 from draw_jax.drawing.figures import filters as plots
 from draw_jax.model import attention
 from draw_jax.system.errors import UserError

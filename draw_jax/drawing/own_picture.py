@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from draw_jax.data import image_folder
+from draw_jax.data.sets import image_folder
 from draw_jax.drawing.filters import NoPicture
 
 # The longer side of the box that a digit fills, as a share of the frame. MNIST has 20 pixels of 28,

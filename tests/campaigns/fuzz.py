@@ -325,8 +325,9 @@ def _memory() -> int:
 @contextlib.contextmanager
 def here(folder: Path) -> Iterator[None]:
     """Keeps caches and prepared sets of a case in its folder; nothing is downloaded."""
-    from draw_jax.data import digits, fetch
+    from draw_jax.data import fetch
     from draw_jax.data.interface import DataNotFound
+    from draw_jax.data.sets import digits
 
     def build(*given: Any) -> None:
         raise DataNotFound("data set is not here: no network in this case")
@@ -348,7 +349,7 @@ def _read_digits(split: str, options: str) -> Any:
     return _DIGITS(split, **json.loads(options))
 
 
-_DIGITS = importlib.import_module("draw_jax.data.digits").read
+_DIGITS = importlib.import_module("draw_jax.data.sets.digits").read
 assert inspect.isfunction(_DIGITS)
 
 

@@ -63,7 +63,9 @@ def test_weights_are_listed_and_their_cards_printed(runs):
     assert (runs["models"].returncode, runs["models"].stderr) == (0, "")
     assert runs["models"].stdout.startswith("cluttered_mnist ")
     assert runs["models mnist"].stdout.startswith("# mnist")
-    names = sorted(card.parent.name for card in (ROOT / "draw_jax" / "pretrained").glob("*/card.md"))
+    names = sorted(
+        card.parent.name for card in (ROOT / "draw_jax" / "pretrained").glob("*/card.md")
+    )
     told = f"no weights 'nosuch'; draw_jax comes with {', '.join(names)}"
     assert "mnist" in names
     assert_one_error(runs["models nosuch"], 2, told)

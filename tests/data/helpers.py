@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 from tensorflow_datasets.core.download import checksums
 
-from draw_jax.data import image_folder
 from draw_jax.data.builders import draw_binarized_mnist, draw_mnist
+from draw_jax.data.sets import image_folder
 
 REAL_DATA = os.environ.get("DRAW_JAX_DATA")
 # Made-up data, and the real ones where they are at hand; to decode these takes seconds.

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from draw_jax.data import cluttered, splits
-from draw_jax.data.cluttered import Cluttered, Places
+from draw_jax.data import splits
 from draw_jax.data.interface import ArraySplit
+from draw_jax.data.sets import cluttered
+from draw_jax.data.sets.cluttered import Cluttered, Places
 from tests.data.helpers import config, store
 
 # How many values each field of Places has, for `make()`.

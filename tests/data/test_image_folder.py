@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import image_folder as image_folder_config
-from draw_jax.data import image_folder, prepared, splits
+from draw_jax.data import prepared, splits
+from draw_jax.data.sets import image_folder
 from draw_jax.model.build import build
 from tests.data.helpers import config, in_split, pixels, store_picture
 
@@ -240,7 +241,7 @@ def test_the_configuration_builds_a_model_for_the_pictures(folder):
 def test_no_progress_bar_off_a_terminal(folder):
     fill(folder, 30)
     code = (
-        "import sys; from draw_jax.data import image_folder; "
+        "import sys; from draw_jax.data.sets import image_folder; "
         "print(len(image_folder.read(sys.argv[1], 'train', (8, 8, 1))))"
     )
     result = subprocess.run(

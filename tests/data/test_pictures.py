@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from draw_jax.data import image_folder
+from draw_jax.data.sets import image_folder
 from tests.data.helpers import in_split, pixels, store_picture
 
 GREY, COLOUR = (8, 8, 1), (8, 8, 3)

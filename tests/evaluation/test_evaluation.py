@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from draw_jax.data import splits
-from draw_jax.data.cluttered import Cluttered
 from draw_jax.data.interface import ArraySplit
+from draw_jax.data.sets.cluttered import Cluttered
 from draw_jax.evaluation import importance, passes
 from draw_jax.model import build
 from draw_jax.system import devices

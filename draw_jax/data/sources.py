@@ -1,0 +1,121 @@
+"""The name of a data set -> one of its splits: the only module that knows all data sets."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from draw_jax.data import fetch, prepared
+from draw_jax.data.interface import NO_FILES, ArraySplit, DataNotFound, Split
+from draw_jax.data.sets import digits, image_folder
+from draw_jax.data.sets.cluttered import Cluttered
+
+# Sets that are known to be a fixed binarisation, or not to be one; for the others decoding finds out.
+_BINARY = {"mnist": False, "binarized_mnist": True}
+_DIGITS = ("mnist", "digits")  # of which cluttered_mnist can be made
+
+
+def named(
+    config: Any, split: str, image_shape: tuple[int, int, int] | None, flags: str, seed: int
+) -> Split:
+    """Return one split of the set `config.name`, with the arguments and errors of `splits.load`."""
+    if not config.name.strip():
+        raise ValueError(
+            "config.data.name is empty: set it to mnist, binarized_mnist, cluttered_mnist, digits, "
+            "image_folder, or a folder under data_dir that tensorflow-datasets has prepared"
+        )
+    if config.name == "cluttered_mnist":
+        return _cluttered(config, split, flags, seed)
+    return _load(config.name, config, split, image_shape, flags)
+
+
+def root(config: Any) -> Path:
+    """Return where the prepared sets of `config.data` lie, whether they are there or not."""
+    return Path(
+        config.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    ).expanduser()
+
+
+def _cluttered(config: Any, split: str, flags: str, seed: int) -> Cluttered:
+    for field in ("source", "size", "clutter", "crop_size"):
+        if field not in config:
+            raise ValueError(
+                f"config.data.{field}: missing; configs/cluttered_mnist.py has every field"
+            )
+    if config.source not in _DIGITS:
+        raise ValueError(
+            f"config.data.source: expected {' or '.join(_DIGITS)}, got {config.source!r}"
+        )
+    if config.source == "digits":  # which fill their frame: made as large as MNIST's in theirs
+        source = digits.read(split, box=20)
+    else:
+        try:
+            source = _load(config.source, config, split, None, flags)
+        except DataNotFound as error:
+            if not flags.startswith("--config"):
+                raise
+            raise DataNotFound(
+                f"{error}\nOr make the clutter of scikit-learn's digits, which need no files: "
+                f"{flags}source=digits"
+            ) from None
+    seed = seed if split == "train" else 0
+    return Cluttered(source, seed, split, config.size, config.clutter, config.crop_size)
+
+
+def _load(
+    name: str, config: Any, split: str, image_shape: tuple[int, int, int] | None, flags: str
+) -> ArraySplit:
+    if name == "digits":
+        return digits.read(split)
+    if name == "image_folder":
+        if image_shape is None:
+            raise ValueError("expected an image_shape (H, W, C) for image_folder, got None")
+        return image_folder.read(config.data_dir, split, image_shape, flags)
+    loaded = _from_folder(name, config, split, flags)
+    binary = _BINARY.get(name, loaded.binary)
+    if binary and not loaded.binary:
+        raise ValueError(
+            f"expected images of two values in the data set {name!r}, got grey ones: set "
+            "config.data.name to the name of another set"
+        )
+    return dataclasses.replace(loaded, binary=binary)
+
+
+def _from_folder(name: str, config: Any, split: str, flags: str) -> ArraySplit:
+    data_dir = root(config)
+    if os.path.exists(data_dir) and not os.path.isdir(data_dir):
+        raise DataNotFound(
+            f"data_dir {data_dir} is a file, not a folder: set {flags}data_dir=DIR to a folder"
+        )
+    fetched = name in fetch.NAMES
+    try:
+        folder = (fetch if fetched else prepared).find(data_dir, name)
+    except OSError as error:
+        raise DataNotFound(
+            f"cannot look into {error.filename} ({error.strerror}): make it readable, or set "
+            f"{flags}data_dir=DIR to another one"
+        ) from None
+    if folder is None and fetched:
+        folder = fetch.build(name, data_dir, config.manual_dir, flags)
+    if folder is None:
+        raise DataNotFound(_not_found(name, data_dir, flags))
+    sizes = prepared.split_sizes(folder)
+    source, start, stop = split, 0, sizes.get(split, 0)
+    if "validation" not in sizes and split != "test":
+        train = sizes.get("train", 0)
+        cut = train - (train // 6 if name == "mnist" else max(1, train // 10))
+        source, start, stop = ("train", 0, cut) if split == "train" else ("train", cut, train)
+    if start >= stop:
+        raise ValueError(f"no images for {split!r} in {folder}, which has {sizes}")
+    return prepared.read(folder, source, start, stop)
+
+
+def _not_found(name: str, data_dir: Path, flags: str) -> str:
+    return f"""data set {name!r} is not here: other names are mnist, binarized_mnist, cluttered_mnist, digits,
+image_folder
+Looked in {data_dir} for an array_record folder {name}{prepared.there(data_dir, name)}.
+Three ways out:
+- where there are a network and TensorFlow: \
+tfds build {name} --file_format=array_record --data_dir=DIR
+- {flags}data_dir=DIR, the folder that holds {name}/VERSION/dataset_info.json
+- {NO_FILES}"""
