@@ -95,7 +95,7 @@ def over_time(config: ConfigDict, step: Callable[..., Any], carry: Any, inputs: 
 
 def update(config: ConfigDict) -> Piece:
     """Returns the whole step."""
-    return Piece(gradient=train_step.updates(*train_step.make_step(config)))
+    return Piece(gradient=train_step.updates(*train_step.make_step(config, 1)))
 
 
 def loss(config: ConfigDict) -> Piece:
@@ -242,7 +242,7 @@ def batches(config: ConfigDict, count: int) -> Piece:
 
 def logging(config: ConfigDict, metrics_file: MetricsFile, board: TensorBoard) -> Piece:
     """Returns the writing of rows of metrics as an update makes them."""
-    update, state, images = train_step.make_step(config)
+    update, state, images = train_step.make_step(config, 1)
     _, metrics = jax.eval_shape(update, state, 0, images)
     steps = itertools.count()
 

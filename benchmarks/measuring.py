@@ -1,7 +1,6 @@
 """What the benchmarks share: flags, timing in turn, tables and figures as JSON."""
 
 import json
-import os
 import re
 import statistics
 import time
@@ -153,11 +152,6 @@ def config_flags_with(overrides: Mapping[str, Any]) -> list[str]:
     given = config_flags.get_override_values(flags.FLAGS["config"])
     fields = [f"--config.{field}={value}" for field, value in (given | overrides).items()]
     return [f"--config={config_flags.get_config_filename(flags.FLAGS['config'])}", *fields]
-
-
-def cores() -> int:
-    """Returns how many processors this process may use; JAX uses as many."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def complaint(stderr: str, code: int) -> str:

@@ -86,7 +86,7 @@ def measured_peak(config: ConfigDict, executable: Any) -> int | None:
     before = in_use()
     if before is None:
         return None
-    _, state, images = train_step.make_step(config)
+    _, state, images = train_step.make_step(config, 1)
     jax.block_until_ready(executable(state, 0, images))
     after = in_use()
     return after if after is not None and after > before else None

@@ -18,7 +18,7 @@ import jax
 from absl import flags
 
 from benchmarks import measuring, train_step
-from draw_jax.system import cli
+from draw_jax.system import cli, devices
 
 flags.adopt_module_key_flags(measuring)
 
@@ -102,13 +102,13 @@ def main() -> int:
     ]
     cells.append(["all", measuring.number(whole), "100", f"{sum(count.values()) / updates:,.0f}"])
     print(measuring.table(["operations", "ms of threads", "%", "in an update"], cells))
-    busy = whole / (update * measuring.cores())
+    busy = whole / (update * devices.cores())
     print(
-        f"An update takes {measuring.number(update)} ms on {measuring.cores()} cores: busy {100 * busy:.0f} %."
+        f"An update takes {measuring.number(update)} ms on {devices.cores()} cores: busy {100 * busy:.0f} %."
     )
     facts = {
         "update_ms": update,
-        "cores": measuring.cores(),
+        "cores": devices.cores(),
         "busy": busy,
         "device": measuring.device_name(),
     }

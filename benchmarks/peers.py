@@ -37,7 +37,7 @@ from ml_collections import ConfigDict
 from benchmarks import measuring, train_step, worker
 from benchmarks.agreement import Agreement, agreement, loss_and_gradient
 from draw_jax.model import build
-from draw_jax.system import cli
+from draw_jax.system import cli, devices
 from draw_jax.training.step import learning_rate
 
 flags.adopt_module_key_flags(measuring)
@@ -171,9 +171,9 @@ def prepare(
     torch_draw = load_torch_draw()
     torch = torch_draw.torch
     device = peer_device(torch)
-    torch.set_num_threads(measuring.cores())
+    torch.set_num_threads(devices.cores())
     model = build.drawing(build.build(config))
-    _, state, on_device = train_step.make_step(config)
+    _, state, on_device = train_step.make_step(config, 1)
     params, images = jax.device_get((state.params, on_device.images))
 
     noise = np.random.default_rng(config.seed).standard_normal(
@@ -311,7 +311,7 @@ def main() -> int:
         "batch": config.train.batch_size,
         "time_steps": config.model.time_steps,
         "device": measuring.device_name(),
-        "cores": measuring.cores(),
+        "cores": devices.cores(),
         "jax": jax.__version__,
         "torch": load_torch_draw().torch.__version__,
     }

@@ -3,7 +3,8 @@
 The floor is what the products of one step take by themselves, forward and backward, at the same
 dtype: those of the recurrence once per time step, as they depend on each other, and the gradients
 of the weights in one product over all time steps, the cheapest form there is. Step and floor are
-timed in turn, so that their ratio holds on a machine whose speed drifts. Both run on one device.
+timed in turn, so that their ratio holds on a machine whose speed drifts. The step is that of train.py, on
+as many devices; the floor runs on one device, which uses all cores.
 """
 
 import math
@@ -23,6 +24,7 @@ from draw_jax.data import splits
 from draw_jax.data.interface import Batch
 from draw_jax.model import build
 from draw_jax.system import cli, devices
+from draw_jax.training import config as settings
 from draw_jax.training.step import initial_state, jit_update, make_update
 
 flags.adopt_module_key_flags(measuring)
@@ -94,11 +96,17 @@ def _product(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, preferred_element_type=jnp.float32)
 
 
-def make_step(config: ConfigDict, count: int = 1) -> tuple[Any, Any, Any]:
+def make_step(config: ConfigDict, count: int | None = None) -> tuple[Any, Any, Any]:
     """Returns the jitted update, a state and a batch on as many devices, as in training.
 
-    Of several processes, each brings its own rows, and `count` must be the devices of all.
+    Args:
+        config: a whole configuration.
+        count: devices; of several processes, those of all. None: as many as `train.py` takes where
+            it begins this configuration.
     """
+    if count is None:
+        devices.share_cores(settings.cpu_devices(config))
+        count = jax.device_count()
     placement = devices.placement(count)
     update = jitted(config, placement)
     init = build.keys(config.seed).init
@@ -136,7 +144,10 @@ def updates(update: Any, state: Any, images: Any) -> Callable[[], Any]:
 
 
 def figures(
-    config: ConfigDict, times: Mapping[str, Sequence[float]], compile_seconds: float
+    config: ConfigDict,
+    times: Mapping[str, Sequence[float]],
+    compile_seconds: float,
+    count: int,
 ) -> dict[str, Any]:
     """Returns what --json writes; `ratio` is the median over the rounds of the ratio in a round.
 
@@ -144,6 +155,7 @@ def figures(
         config: a whole configuration.
         times: milliseconds of "step" and of "floor" in every round.
         compile_seconds: of the step.
+        count: devices that the step ran on.
     """
     step = statistics.median(times["step"])
     return {
@@ -156,7 +168,7 @@ def figures(
         "images_per_second": 1e3 * config.train.batch_size / step,
         "dtype": config.model.dtype,
         "batch": config.train.batch_size,
-        "device": measuring.device_name(),
+        "device": measuring.device_name(count),
     }
 
 
@@ -171,7 +183,7 @@ def main() -> int:
         measuring.REPEATS.value,
         warm=True,
     )
-    result = figures(config, times, compile_seconds)
+    result = figures(config, times, compile_seconds, jax.device_count())
     step = measuring.spread(times["step"])
     print(
         f"step {measuring.number(step.median)} ms (10 to 90 %: {measuring.number(step.low)} to "

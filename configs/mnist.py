@@ -44,6 +44,7 @@ def get_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.batch_size = 100  # images per update, over all devices
     config.train.num_steps = 5_000  # updates
+    config.train.cpu_devices = 0  # that share a batch on a CPU; 0 = a device for each core
     config.train.learning_rate = 3e-3  # Adam's, after the warm-up
     config.train.warmup_steps = 200  # updates of linear rise from 0
     config.train.decay_steps = 5_000  # updates until a cosine has fallen to its end; 0 = constant

@@ -48,6 +48,7 @@ def get_config() -> ConfigDict:
     config.train.decay_steps = 100_000
     config.train.final_learning_rate = 0.02
     config.train.clip_norm = 5.0
+    config.train.cpu_devices = 0
     config.train.weight_decay = 0.0
     config.train.average_decay = 0.9995
     config.train.log_every = 50

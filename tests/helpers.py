@@ -18,6 +18,7 @@ SMALL = {
     "model.enc_size": 8,
     "model.dec_size": 8,
     "model.latent_size": 2,
+    "train.cpu_devices": 1,
 }
 # Fields of a Draw whose sizes all differ.
 TINY = {
@@ -39,6 +40,7 @@ SMALL_CLASSIFIER = {
     "model.lstm_size": 8,
     "model.read_size": 4,
     "train.batch_size": 20,
+    "train.cpu_devices": 1,
     "train.num_steps": 4,
     "train.warmup_steps": 1,
     "train.decay_steps": 4,

@@ -58,9 +58,10 @@ def main() -> int:
     from draw_jax.evaluation import passes
     from draw_jax.model import build
     from draw_jax.model.draw import Draw
-    from draw_jax.system import compilation, files
+    from draw_jax.system import compilation, devices, files
 
     compilation.keep()
+    devices.share_cores(devices.cores())
     config, model, variables = model_flags.load(run, _MODEL, _DATA)
     if _NEAREST.value and not isinstance(model, Draw):
         raise ValueError(

@@ -64,11 +64,13 @@ def main() -> int:
         print(f"draw_jax: {cli.config_name(FLAGS)} -> {run}; starting JAX", flush=True)
     _check_open_files()
 
-    from draw_jax.system import compilation
+    from draw_jax.system import compilation, devices
+    from draw_jax.training import config as settings
     from draw_jax.training import loop
 
     compilation.keep()
     if not _DISTRIBUTED.value:
+        devices.share_cores(settings.cpu_devices(config, run))
         return loop.train(config, run)
     if not _PROCESS_TIMEOUT.value <= _LONGEST:  # nor is nan
         raise ValueError(

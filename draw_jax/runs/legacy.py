@@ -6,6 +6,7 @@ from typing import Any
 # that a run begun before it loads and resumes as it was.
 _ALL = {
     "data.grey": False,
+    "train.cpu_devices": 1,
     "train.weight_decay": 0.0,
     "train.on_divergence": "stop",
     "train.max_rollbacks": 3,

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from draw_jax.system import files
+from draw_jax.system import devices, files
 
 NAME = "compiled"  # in the user's folder of caches
 _FAILED = re.compile(
@@ -49,8 +49,7 @@ def _machine() -> str:
     They may not run on another kind of processor, and share their work among as many cores as the
     process had that compiled them.
     """
-    usable = getattr(os, "sched_getaffinity", None)
-    told = [platform.machine(), str(len(usable(0)) if usable else os.cpu_count())]
+    told = [platform.machine(), str(devices.cores())]
     with contextlib.suppress(OSError):  # Linux has this file
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
         told += [line for line in lines if line.startswith(("model name", "flags", "Features"))]

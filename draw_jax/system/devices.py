@@ -1,5 +1,7 @@
 """All devices of all processes as one: where arrays lie, who brings which rows, how much fits."""
 
+import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,6 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+_LEAST_ROWS = 8  # of a batch on a device; with fewer, products of matrices become slow
+_FOREVER = 10**8  # seconds
 
 
 class Placement(NamedTuple):
@@ -27,6 +32,40 @@ def placement(count: int | None = None, among: Sequence[Any] | None = None) -> P
     return Placement(
         NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     )
+
+
+def cores() -> int:
+    """Returns how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def for_cores(batch_size: int) -> int:
+    """Returns how many devices the cores are best made of, which share a batch.
+
+    The most that divide the batch, of at least a core and 8 of the images each. XLA shares the large
+    operations of a device among cores, but of the time steps of a recurrent network most are small.
+    """
+    most = max(1, min(cores(), batch_size // _LEAST_ROWS))
+    return next(count for count in range(most, 0, -1) if batch_size % count == 0)
+
+
+def share_cores(count: int) -> None:
+    """Makes the CPU so many devices; to be called before JAX begins any work.
+
+    Nothing changes where JAX has begun already, or where the environment says how many they are
+    (JAX_NUM_CPU_DEVICES, or XLA_FLAGS with xla_force_host_platform_device_count).
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in flags or count < 2:
+        return
+    with contextlib.suppress(RuntimeError):  # it has begun
+        jax.config.update("jax_num_cpu_devices", count)
+        # Else XLA would end a process in which one device waits 40 seconds for another: one that
+        # was stopped meanwhile, or whose machine slept.
+        for name in ("terminate", "warn_stuck"):
+            flag = f"--xla_cpu_collective_call_{name}_timeout_seconds"
+            flags += "" if flag in flags else f" {flag}={_FOREVER}"
+        os.environ["XLA_FLAGS"] = flags.strip()
 
 
 def own_rows(indices: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What a configuration may hold, and which fields may differ between a run and its continuation."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -13,12 +14,14 @@ from draw_jax.model import build
 from draw_jax.model.task import Task
 from draw_jax.runs import directory, legacy, stored
 from draw_jax.runs.directory import RunConflictError
+from draw_jax.runs.leaves import CheckpointError
 from draw_jax.system import cli, devices
 
 # Fields that may differ between a run and its continuation: where data lies, how often to look,
-# how the loop is compiled, what to do when a run diverges.
+# how the loop is compiled and shared among cores, what to do when a run diverges.
 _FREE = {
     "model.unroll",
+    "train.cpu_devices",
     "data.data_dir",
     "data.manual_dir",
     "train.log_every",
@@ -32,6 +35,7 @@ _FREE = {
 _WHOLE = {  # field -> least value
     "train.batch_size": 1,
     "train.num_steps": 1,
+    "train.cpu_devices": 0,
     "train.warmup_steps": 0,
     "train.decay_steps": 0,
     "train.log_every": 1,
@@ -61,6 +65,7 @@ _BOOL = ("data.grey",)
 _ON_DIVERGENCE = ("stop", "rollback", "continue")
 _FLOAT32 = float(np.finfo(np.float32).max)
 _LARGEST = 2**20  # of a layer; a model far below it fills any machine
+_MOST_DEVICES = 1024  # that a CPU is made of
 
 
 def check(config: ConfigDict) -> Task:
@@ -87,6 +92,8 @@ def check(config: ConfigDict) -> Task:
         _expect(type(_field(config, name)) in (int, float), config, name, "a number")
         _expect(not _field(config, name) > _FLOAT32, config, name, f"<= {_FLOAT32:g}, finite")
     train = config.train
+    few = train.cpu_devices <= _MOST_DEVICES
+    _expect(few, config, "train.cpu_devices", f"at most {_MOST_DEVICES:,}")
     for name in ("clip_norm", "final_learning_rate", "weight_decay"):
         _expect(0 <= train[name] < math.inf, config, f"train.{name}", ">= 0, finite")
     _expect(0 < train.learning_rate < math.inf, config, "train.learning_rate", "> 0, finite")
@@ -105,6 +112,34 @@ def check(config: ConfigDict) -> Task:
     devices.check_divides(train.batch_size)
     _check_memory(task, config)
     return task
+
+
+def cpu_devices(config: ConfigDict, run: Path | None = None) -> int:
+    """Returns how many devices a CPU is to be for a run; to be asked before JAX begins any work.
+
+    That is `config.train.cpu_devices`. Where it is 0: the number that the run has begun with, so
+    that it goes on with the same roundings, else what `devices.for_cores` finds best.
+
+    Args:
+        config: a configuration, not checked yet.
+        run: the run directory, if there is one.
+    """
+    train = config.get("train", {})
+    asked, batch_size = train.get("cpu_devices", 0), train.get("batch_size")
+    if type(asked) is not int or not 0 <= asked <= _MOST_DEVICES or type(batch_size) is not int:
+        return 1  # and `check` refuses it
+    with contextlib.suppress(CheckpointError, OSError):
+        if run and not asked:
+            asked = directory.read_config(run).train.get("cpu_devices", 0)
+    return asked or devices.for_cores(max(1, batch_size))
+
+
+def with_devices(config: ConfigDict) -> ConfigDict:
+    """Returns a configuration with the number of devices that this process has made of its CPU."""
+    told = config.copy_and_resolve_references()
+    if jax.default_backend() == "cpu" and jax.process_count() == 1:
+        told.train.cpu_devices = jax.device_count()
+    return told.lock()
 
 
 def _expect(holds: bool, config: ConfigDict, name: str, wanted: str) -> None:

@@ -42,6 +42,7 @@ class Job:
 
     def __init__(self, config: ConfigDict, task: Task, run: Path):
         settings.check_continues(config, run)
+        config = settings.with_devices(config)
         self.config, self.task, self.run, self.train = config, task, run, config.train
         shape = config.model.image_shape
         self._split = splits.load(config.data, "train", shape, seed=config.seed)

@@ -44,7 +44,7 @@ def test_memory_is_the_states_and_grows_with_the_steps(runs, modules):
 
 def test_a_measured_peak_is_one_above_all_before(modules, monkeypatch):
     memory = modules.memory
-    monkeypatch.setattr(memory.train_step, "make_step", lambda config: (None, 0, 0))
+    monkeypatch.setattr(memory.train_step, "make_step", lambda config, count: (None, 0, 0))
     for counts, told in (((5, 9), 9), ((9, 9), None), ((None,), None)):
         monkeypatch.setattr(memory, "in_use", iter(counts).__next__)
         assert memory.measured_peak(smoke.get_config(), lambda *inputs: 0) == told

@@ -80,7 +80,7 @@ def test_the_floor_is_the_models_products_and_no_others(dtype, write_size, modul
     assert sum(found.values()) == whole - (0 if write_size else (9 - 2) * 2 * 2 * image)
     if write_size:
         assert sorted(shapes) == [(256, 35), (256, 200), (356, 1024), (520, 1024)]
-    update, state, images = modules.train_step.make_step(config)
+    update, state, images = modules.train_step.make_step(config, 1)
     if write_size:  # the first windows are a product more
         rows = 2 * config.train.batch_size
         weights = math.prod(modules.train_step.products(config)["heads"])
@@ -92,7 +92,7 @@ def test_the_floor_is_the_models_products_and_no_others(dtype, write_size, modul
 
 def test_figures_are_medians_and_the_ratio_one_of_rounds(modules):
     times = {"floor": [100.0, 200.0, 100.0], "step": [150.0, 250.0, 400.0]}
-    figures = modules.train_step.figures(mnist.get_config(), times, 3.0)
+    figures = modules.train_step.figures(mnist.get_config(), times, 3.0, 1)
     names = ("step_ms", "floor_ms", "ratio", "compile_s", "images_per_second")
     assert [figures[name] for name in names] == [250, 100, 1.5, 3, 400]
 

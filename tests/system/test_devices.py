@@ -72,3 +72,46 @@ def test_what_eight_devices_draw_and_see_is_what_one_does():
 def test_one_device_gets_an_array_as_it_is():
     array = np.arange(3)
     assert jax.local_device_count() == 1 and devices.spread(array) is array
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch_size", "count"),
+    [(1, 100, 1), (2, 100, 2), (3, 100, 2), (16, 100, 10), (64, 512, 64), (8, 7, 1), (4, 30, 3)],
+)
+def test_cores_are_shared_by_a_batch_in_equal_parts_of_some_size(
+    cores, batch_size, count, monkeypatch
+):
+    monkeypatch.setattr(devices, "cores", lambda: cores)
+    assert devices.for_cores(batch_size) == count
+
+
+SHARED = """
+import os, jax
+from draw_jax.system import devices
+
+devices.share_cores(3)
+print(jax.device_count(), os.environ.get("XLA_FLAGS", ""))
+devices.share_cores(5)  # too late
+print(jax.device_count())
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "count"),
+    [
+        ({}, 3),
+        ({"JAX_NUM_CPU_DEVICES": "2"}, 2),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}, 4),
+        ({"XLA_FLAGS": "--xla_cpu_collective_call_terminate_timeout_seconds=50"}, 3),
+    ],
+)
+def test_a_cpu_becomes_as_many_devices_unless_the_environment_says_how_many(environment, count):
+    done = program("-c", SHARED, **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, last = done.stdout.splitlines()
+    assert first.split()[0] == last == str(count)
+    given = environment.get("XLA_FLAGS", "")
+    assert first.split(" ", 1)[1].startswith(given)
+    if count == 3:  # a device may wait for another as long as it takes
+        times = [flag for flag in first.split() if "terminate_timeout" in flag]
+        assert times == [given or "--xla_cpu_collective_call_terminate_timeout_seconds=100000000"]

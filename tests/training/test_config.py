@@ -1,5 +1,7 @@
 """What a configuration may hold, before anything is compiled for it."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -157,3 +159,31 @@ def test_a_whole_number_may_stand_for_a_real_one():
     weights = {"w": jnp.ones(2)}
     updates, _ = optimizer.update(weights, optimizer.init(weights), weights)
     assert jnp.isfinite(updates["w"]).all()
+
+
+def test_a_cpu_is_as_many_devices_as_asked_as_the_run_has_begun_with_or_as_is_best(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(devices, "for_cores", lambda batch_size: 1000 + batch_size)
+    config, run = small_config(**{"train.cpu_devices": 0, "train.batch_size": 24}), tmp_path / "run"
+    assert settings.cpu_devices(config) == settings.cpu_devices(config, run) == 1024
+    run.mkdir()
+    directory.write_config(run, small_config(**{"train.cpu_devices": 3}))
+    assert settings.cpu_devices(config, run) == 3
+    assert settings.cpu_devices(small_config(**{"train.cpu_devices": 5}), run) == 5
+    stored = json.loads((run / "config.json").read_text())
+    del stored["train"]["cpu_devices"], stored["digest"]  # as of an earlier version: one
+    (run / "config.json").write_text(json.dumps(stored))
+    assert settings.cpu_devices(config, run) == 1
+    (run / "config.json").write_text("{")
+    assert settings.cpu_devices(config, run) == 1024  # and training tells of the damage
+
+
+@pytest.mark.parametrize("value", [-1, 1025, 2.0, True, "2"])
+def test_a_number_of_devices_that_cannot_be_leaves_one_and_is_named(value):
+    config = small_config()
+    with config.unlocked():
+        config.train = config.train.to_dict() | {"cpu_devices": value}
+    assert settings.cpu_devices(config) == 1
+    with pytest.raises(ValueError, match="config.train.cpu_devices: expected"):
+        settings.check(config)

@@ -51,6 +51,18 @@ def test_a_batch_that_the_devices_do_not_divide(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_a_run_goes_on_with_the_devices_that_it_has_begun_with(tmp_path):
+    fields = NO_ATTENTION | {"train.cpu_devices": 2}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for run, more in ((whole, {}), (parts, {"train.num_steps": 8})):
+        returncode, output, errors = finish(start(run, fields | more))
+        assert (returncode, errors) == (0, "") and "2 x cpu; starting" in output
+    returncode, output, errors = finish(start(parts, NO_ATTENTION | {"train.cpu_devices": 0}))
+    assert (returncode, errors) == (0, "") and "2 x cpu; continuing at step 8" in output
+    assert [timeless(row) for row in rows(parts)] == [timeless(row) for row in rows(whole)]
+
+
 # What several devices or processes must agree on with one: the loss of each of 200 updates.
 LONG = NO_ATTENTION | {"train.num_steps": 200, "train.eval_every": 200, "train.log_every": 1}
 
