@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
     config.model.write_delta = 0.25
     config.model.write_sigma = 0.8
     config.model.canvas_bias = -2.0
+    config.model.canvas_log_scale = -2.0
     config.model.dtype = "float32"
     config.model.unroll = 1
     config.model.likelihood = "bernoulli"

@@ -15,6 +15,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "draw": {
         "model.unroll": 1,
         "model.likelihood": "bernoulli",
+        "model.canvas_log_scale": -2.0,
         "model.privy": True,
         "model.encoder_input": "both",
     }
@@ -22,6 +23,9 @@ VALUES: dict[str, dict[str, Any]] = {
     "classifier": _ALL,
     "convnet": _ALL,
     "ram": _ALL,
+    "model_1": {"model.canvas_log_scale": -2.0},
+    "model_2": {"model.canvas_log_scale": -2.0},
+    "model_3": {"model.canvas_log_scale": -2.0},
 }
 
 

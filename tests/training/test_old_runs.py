@@ -48,6 +48,7 @@ def test_a_legacy_value_is_compared_as_any_other():
         "time_steps": 2,
         "unroll": 1,
         "likelihood": "bernoulli",
+        "canvas_log_scale": -2.0,
         "privy": True,
         "encoder_input": "both",
     }
