@@ -16,11 +16,12 @@ def get_config() -> ConfigDict:
     config.kind = "draw"  # which model draw_jax/model/build.py builds
 
     config.data = ConfigDict()
-    config.data.name = "binarized_mnist"  # or mnist, digits, image_folder, a folder TFDS prepared
+    config.data.name = "binarized_mnist"  # or cifar10, image_folder, npz, ...: docs/running.md
     config.data.data_dir = ""  # where prepared sets lie; "" = $TFDS_DATA_DIR, ~/tensorflow_datasets
     config.data.manual_dir = ""  # original files, taken in place of a download; "" = none
     config.data.binarization = "fixed"  # fixed = the set's own, dynamic = at each draw, none
     config.data.grey = False  # True turns a colour set grey: image_shape then has 1 channel
+    config.data.resize = False  # True crops and resizes the set's images to image_shape
 
     config.model = ConfigDict()
     config.model.image_shape = (28, 28, 1)  # height, width, channels

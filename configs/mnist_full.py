@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     config.data.manual_dir = ""
     config.data.binarization = "fixed"
     config.data.grey = False
+    config.data.resize = False
 
     config.model = ConfigDict()
     config.model.image_shape = (28, 28, 1)

@@ -58,7 +58,7 @@ _TEXT = (
     "train.init_from",
     "train.on_divergence",
 )
-_BOOL = ("data.grey",)
+_BOOL = ("data.grey", "data.resize")
 _ON_DIVERGENCE = ("stop", "rollback", "continue")
 _FLOAT32 = float(np.finfo(np.float32).max)
 _LARGEST = 2**20  # of a layer; a model far below it fills any machine
