@@ -1,7 +1,10 @@
 """CIFAR-10 and OMNIGLOT from their original archives: small made-up ones of the same form."""
 
+import importlib
 import io
+import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +98,43 @@ def test_cifar10_is_every_pixel_of_the_archive(tmp_path, monkeypatch):
     assert not train.binary and train.image_shape == (32, 32, 3)
     assert rows(train, validation) == sorted(expected["train"])
     assert rows(test) == sorted(expected["test"])
+
+
+def test_cifar10_is_in_the_order_of_tensorflow_datasets_own_builder(tmp_path, monkeypatch):
+    make_cifar(tmp_path / "raw", cifar_batches((30, 30, 30, 30, 30, 40)))
+    register(monkeypatch, tmp_path / "raw")
+    with tarfile.open(tmp_path / "raw" / draw_cifar10.FILE) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    names = [f"class {number}" for number in range(10)]
+    batches = tmp_path / "unpacked" / "cifar-10-batches-bin"
+    (batches / "batches.meta.txt").write_text("\n".join(names))
+    builder = tfds.builder_cls("cifar10")
+    theirs = importlib.import_module(builder.__module__)
+
+    def read(path, _):  # theirs reads with TensorFlow
+        for image, label in zip(*parse_batch(Path(path).read_bytes()), strict=True):
+            yield [int(label)], np.ascontiguousarray(image)
+
+    def tensor(shape):  # and packs with it
+        return tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding="zlib")
+
+    monkeypatch.setattr(theirs, "_load_data", read)
+    monkeypatch.setattr(theirs.tfds.features, "Image", tensor)
+    monkeypatch.setattr(
+        tfds.download.DownloadManager,
+        "download_and_extract",
+        lambda *arguments: str(tmp_path / "unpacked"),
+    )
+    builder(data_dir=tmp_path / "theirs").download_and_prepare(
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+        file_format="array_record",
+    )
+    for name in splits.SPLITS:
+        ours = splits.load(config("cifar10", tmp_path / "ours", tmp_path / "raw"), name)
+        other = splits.load(config("cifar10", tmp_path / "theirs"), name)
+        assert len(ours) == {"train": 135, "validation": 15, "test": 40}[name]
+        np.testing.assert_array_equal(ours.images, other.images)
+        np.testing.assert_array_equal(ours.labels, other.labels)
 
 
 def area_by_loops(ink):
