@@ -1,10 +1,12 @@
 """Images of one's own from an .npz file."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from draw_jax.data import splits
-from tests.data.helpers import colours, config
+from tests.data.helpers import REAL_DATA, WHERE, colours, config
 
 SIZE = 25
 
@@ -86,6 +88,28 @@ def test_resized_images_and_their_cache(file, cache_dir):
     np.testing.assert_array_equal(first.labels, arrays()["test_labels"])
     file(test_images=colours(6, seed=9))  # written anew
     assert not (load(path, "test", resize=True, image_shape=(4, 4, 1)).images == again.images).all()
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_omniglots_arrays_as_they_were_shrunk(where, tmp_path):
+    if where == "real":
+        path, train, test = Path(REAL_DATA) / "omniglot" / "omniglot28.npz", 19_280, 13_180
+    else:
+        path, train, test = tmp_path / "drawings.npz", 40, 20
+        np.savez(
+            path,
+            train_images=np.random.default_rng(0).integers(0, 256, (train, 28, 28), np.uint8),
+            train_labels=(np.arange(train) // 20).astype(np.int16),
+            test_images=np.random.default_rng(1).integers(0, 256, (test, 28, 28), np.uint8),
+            test_labels=np.full(test, train // 20, np.int16),
+            class_names=np.array(["A-character01", "A-character02", "B-character01"]),
+        )
+    loaded = load(path, *splits.SPLITS, binarization="dynamic")
+    assert [len(split) for split in loaded] == [train - train // 10, train // 10, test]
+    assert all(split.image_shape == (28, 28, 1) and not split.binary for split in loaded)
+    seen = [set(split.labels.tolist()) for split in loaded]
+    assert len(seen[0]) == train // 20 and seen[1] <= seen[0]  # no alphabet is validation's alone
+    assert not seen[0] & seen[2]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from draw_jax.model import likelihood, losses
+from draw_jax.model import build, likelihood, losses
 from draw_jax.model.likelihood import BERNOULLI, DISCRETIZED_LOGISTIC
 from tests.helpers import TINY
 
@@ -228,3 +228,10 @@ def test_a_model_reads_three_channels_and_writes_six(tiny, attention):
     # The gradient is of float32, through three time steps.
     assert (up - down) / 2e-6 == pytest.approx(along, rel=1e-3)
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient))
+
+
+def test_the_memory_of_an_update_has_the_channels_of_the_canvas(tiny):
+    (ours, _), (theirs, _) = tiny(**COLOUR), tiny(**COLOUR | {"likelihood": "bernoulli"})
+    more = build.task(ours).floats_kept - build.task(theirs).floats_kept
+    # Of each time step the canvas, 7x5, and the patch, 3x3, in three channels more.
+    assert more == TINY["time_steps"] * 3 * (7 * 5 + 3 * 3)
