@@ -12,7 +12,7 @@ from draw_jax.data.sets.cluttered import Cluttered
 
 # Sets that are known to be a fixed binarisation, or not to be one; for the others decoding finds out.
 _BINARY = {"mnist": False, "binarized_mnist": True}
-_MADE = ("digits", "cluttered_mnist")  # here, at a size of their own
+_OWN_SIZE = ("digits", "cluttered_mnist")  # are made at it, whatever the model reads
 _DIGITS = ("mnist", "digits")  # of which cluttered_mnist can be made
 
 
@@ -26,7 +26,7 @@ def named(
             "cifar10, omniglot28, digits, image_folder, npz, or a folder under data_dir that "
             "tensorflow-datasets has prepared"
         )
-    if config.resize and config.name in _MADE:
+    if config.resize and config.name in _OWN_SIZE:
         raise ValueError(
             f"data set {config.name!r} is made at its own size: set config.data.resize to False"
         )
