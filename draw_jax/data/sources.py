@@ -5,13 +5,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from draw_jax.data import fetch, prepared
+from draw_jax.data import fetch, pictures, prepared
 from draw_jax.data.interface import NO_FILES, ArraySplit, DataNotFound, Split
-from draw_jax.data.sets import digits, image_folder
+from draw_jax.data.sets import arrays, digits, image_folder
 from draw_jax.data.sets.cluttered import Cluttered
 
 # Sets that are known to be a fixed binarisation, or not to be one; for the others decoding finds out.
 _BINARY = {"mnist": False, "binarized_mnist": True}
+_OWN_SIZE = ("digits", "cluttered_mnist")  # are made at it, whatever the model reads
 _DIGITS = ("mnist", "digits")  # of which cluttered_mnist can be made
 
 
@@ -21,8 +22,13 @@ def named(
     """Return one split of the set `config.name`, with the arguments and errors of `splits.load`."""
     if not config.name.strip():
         raise ValueError(
-            "config.data.name is empty: set it to mnist, binarized_mnist, cluttered_mnist, digits, "
-            "image_folder, or a folder under data_dir that tensorflow-datasets has prepared"
+            "config.data.name is empty: set it to mnist, binarized_mnist, cluttered_mnist, "
+            "cifar10, omniglot28, digits, image_folder, npz, or a folder under data_dir that "
+            "tensorflow-datasets has prepared"
+        )
+    if config.resize and config.name in _OWN_SIZE:
+        raise ValueError(
+            f"data set {config.name!r} is made at its own size: set config.data.resize to False"
         )
     if config.name == "cluttered_mnist":
         return _cluttered(config, split, flags, seed)
@@ -68,11 +74,13 @@ def _load(
     if name == "digits":
         return digits.read(split)
     if name == "image_folder":
-        if image_shape is None:
-            raise ValueError("expected an image_shape (H, W, C) for image_folder, got None")
-        return image_folder.read(config.data_dir, split, image_shape, flags)
-    loaded = _from_folder(name, config, split, flags)
-    binary = _BINARY.get(name, loaded.binary)
+        shape = pictures.check_shape(image_shape, name)
+        return image_folder.read(config.data_dir, split, shape, flags)
+    resized = pictures.check_shape(image_shape, "config.data.resize") if config.resize else None
+    if name == "npz":
+        return arrays.read(config.data_dir, split, resized, flags)
+    loaded = _from_folder(name, config, split, resized, flags)
+    binary = loaded.binary if config.resize else _BINARY.get(name, loaded.binary)
     if binary and not loaded.binary:
         raise ValueError(
             f"expected images of two values in the data set {name!r}, got grey ones: set "
@@ -81,7 +89,13 @@ def _load(
     return dataclasses.replace(loaded, binary=binary)
 
 
-def _from_folder(name: str, config: Any, split: str, flags: str) -> ArraySplit:
+def _from_folder(
+    name: str,
+    config: Any,
+    split: str,
+    resized: tuple[int, int, int] | None,
+    flags: str,
+) -> ArraySplit:
     data_dir = root(config)
     if os.path.exists(data_dir) and not os.path.isdir(data_dir):
         raise DataNotFound(
@@ -107,12 +121,12 @@ def _from_folder(name: str, config: Any, split: str, flags: str) -> ArraySplit:
         source, start, stop = ("train", 0, cut) if split == "train" else ("train", cut, train)
     if start >= stop:
         raise ValueError(f"no images for {split!r} in {folder}, which has {sizes}")
-    return prepared.read(folder, source, start, stop)
+    return prepared.read(folder, source, start, stop, resized)
 
 
 def _not_found(name: str, data_dir: Path, flags: str) -> str:
-    return f"""data set {name!r} is not here: other names are mnist, binarized_mnist, cluttered_mnist, digits,
-image_folder
+    return f"""data set {name!r} is not here: other names are mnist, binarized_mnist, cluttered_mnist,
+cifar10, omniglot28, digits, image_folder, npz
 Looked in {data_dir} for an array_record folder {name}{prepared.there(data_dir, name)}.
 Three ways out:
 - where there are a network and TensorFlow: \
