@@ -9,10 +9,16 @@ from draw_jax.data import fetch, prepared
 from draw_jax.data.interface import NO_FILES, ArraySplit, DataNotFound, Split
 from draw_jax.data.sets import digits, image_folder
 from draw_jax.data.sets.cluttered import Cluttered
+from draw_jax.data.sets.two_digits import TwoDigits
 
 # Sets that are known to be a fixed binarisation, or not to be one; for the others decoding finds out.
 _BINARY = {"mnist": False, "binarized_mnist": True}
-_DIGITS = ("mnist", "digits")  # of which cluttered_mnist can be made
+_DIGITS = ("mnist", "digits")  # of which the sets below can be made
+# Sets that are made as they are read: the configuration that has every field, and those of their own.
+MADE = {
+    "cluttered_mnist": ("cluttered_mnist", ("source", "size", "clutter", "crop_size")),
+    "two_digits": ("mnist_two_digits", ("source", "size")),
+}
 
 
 def named(
@@ -21,11 +27,11 @@ def named(
     """Return one split of the set `config.name`, with the arguments and errors of `splits.load`."""
     if not config.name.strip():
         raise ValueError(
-            "config.data.name is empty: set it to mnist, binarized_mnist, cluttered_mnist, digits, "
-            "image_folder, or a folder under data_dir that tensorflow-datasets has prepared"
+            "config.data.name is empty: set it to mnist, binarized_mnist, cluttered_mnist, "
+            "two_digits, digits, image_folder, or a folder under data_dir that tensorflow-datasets has prepared"
         )
-    if config.name == "cluttered_mnist":
-        return _cluttered(config, split, flags, seed)
+    if config.name in MADE:
+        return _made(config, split, flags, seed)
     return _load(config.name, config, split, image_shape, flags)
 
 
@@ -36,12 +42,11 @@ def root(config: Any) -> Path:
     ).expanduser()
 
 
-def _cluttered(config: Any, split: str, flags: str, seed: int) -> Cluttered:
-    for field in ("source", "size", "clutter", "crop_size"):
+def _made(config: Any, split: str, flags: str, seed: int) -> Cluttered | TwoDigits:
+    complete, fields = MADE[config.name]
+    for field in fields:
         if field not in config:
-            raise ValueError(
-                f"config.data.{field}: missing; configs/cluttered_mnist.py has every field"
-            )
+            raise ValueError(f"config.data.{field}: missing; configs/{complete}.py has every field")
     if config.source not in _DIGITS:
         raise ValueError(
             f"config.data.source: expected {' or '.join(_DIGITS)}, got {config.source!r}"
@@ -55,10 +60,12 @@ def _cluttered(config: Any, split: str, flags: str, seed: int) -> Cluttered:
             if not flags.startswith("--config"):
                 raise
             raise DataNotFound(
-                f"{error}\nOr make the clutter of scikit-learn's digits, which need no files: "
+                f"{error}\nOr make the images of scikit-learn's digits, which need no files: "
                 f"{flags}source=digits"
             ) from None
     seed = seed if split == "train" else 0
+    if config.name == "two_digits":
+        return TwoDigits(source, seed, split, config.size)
     return Cluttered(source, seed, split, config.size, config.clutter, config.crop_size)
 
 
@@ -111,8 +118,8 @@ def _from_folder(name: str, config: Any, split: str, flags: str) -> ArraySplit:
 
 
 def _not_found(name: str, data_dir: Path, flags: str) -> str:
-    return f"""data set {name!r} is not here: other names are mnist, binarized_mnist, cluttered_mnist, digits,
-image_folder
+    return f"""data set {name!r} is not here: other names are mnist, binarized_mnist, cluttered_mnist, two_digits,
+digits, image_folder
 Looked in {data_dir} for an array_record folder {name}{prepared.there(data_dir, name)}.
 Three ways out:
 - where there are a network and TensorFlow: \

@@ -48,6 +48,7 @@ def load(
       picture lies in a sub-folder of data_dir: the place of that sub-folder among their sorted names.
     - `cluttered_mnist`: made of the digits of `config.data.source` (mnist or digits) as it is read,
       from `size`, `clutter` and `crop_size`; see `cluttered.Cluttered`. Training is endless.
+    - `two_digits`: two of such digits in an image of `size`; see `two_digits.TwoDigits`. Endless, too.
     - any other name: a folder under data_dir that tensorflow-datasets has prepared as array_record.
       Validation is the set's own, else the last 10 % of its train (at least 1 image).
 

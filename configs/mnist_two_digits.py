@@ -1,0 +1,26 @@
+"""The paper's two MNIST digits in 60x60 (figure 8), each at a place of its own.
+
+    python train.py --config=configs/mnist_two_digits.py
+
+Not yet trained to its end. The paper does not give the number of steps; 96 is that of a public re-run.
+"""
+
+from ml_collections import ConfigDict
+
+from draw_jax.configs import mnist
+
+
+def get_config() -> ConfigDict:
+    config = mnist.get_config()
+    config.data.name = "two_digits"
+    config.data.source = "mnist"  # whose digits: mnist, or digits (scikit-learn's, no download)
+    config.data.size = 60  # height and width of the images, pixels
+    config.data.binarization = "none"  # the paper tells of intensities, added and clipped at 1
+    config.model.image_shape = (60, 60, 1)
+    config.model.time_steps = 96
+    config.model.read_delta = 0.5
+    config.model.read_sigma = 8.0
+    config.model.write_delta = 0.5
+    config.model.write_sigma = 2.0
+    config.model.canvas_bias = -2.8  # 5.5 % of the canvas is ink
+    return config
