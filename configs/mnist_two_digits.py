@@ -18,9 +18,9 @@ def get_config() -> ConfigDict:
     config.data.binarization = "none"  # the paper tells of intensities, added and clipped at 1
     config.model.image_shape = (60, 60, 1)
     config.model.time_steps = 96
-    config.model.read_delta = 0.5
-    config.model.read_sigma = 8.0
-    config.model.write_delta = 0.5
-    config.model.write_sigma = 2.0
+    config.model.read_delta = 0.2
+    config.model.read_sigma = 4.0
+    config.model.write_delta = 0.25
+    config.model.write_sigma = 1.5
     config.model.canvas_bias = -2.8  # 5.5 % of the canvas is ink
     return config

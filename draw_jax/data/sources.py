@@ -7,7 +7,7 @@ from typing import Any
 
 from draw_jax.data import fetch, prepared
 from draw_jax.data.interface import NO_FILES, ArraySplit, DataNotFound, Split
-from draw_jax.data.sets import digits, image_folder
+from draw_jax.data.sets import digits, image_folder, svhn
 from draw_jax.data.sets.cluttered import Cluttered
 from draw_jax.data.sets.two_digits import TwoDigits
 
@@ -28,10 +28,13 @@ def named(
     if not config.name.strip():
         raise ValueError(
             "config.data.name is empty: set it to mnist, binarized_mnist, cluttered_mnist, "
-            "two_digits, digits, image_folder, or a folder under data_dir that tensorflow-datasets has prepared"
+            "two_digits, svhn, svhn_cropped, digits, image_folder, or a folder under data_dir that "
+            "tensorflow-datasets has prepared"
         )
     if config.name in MADE:
         return _made(config, split, flags, seed)
+    if config.name == "svhn":
+        return svhn.read(root(config), config.manual_dir, split, flags, seed)
     return _load(config.name, config, split, image_shape, flags)
 
 
@@ -119,7 +122,7 @@ def _from_folder(name: str, config: Any, split: str, flags: str) -> ArraySplit:
 
 def _not_found(name: str, data_dir: Path, flags: str) -> str:
     return f"""data set {name!r} is not here: other names are mnist, binarized_mnist, cluttered_mnist, two_digits,
-digits, image_folder
+svhn, svhn_cropped, digits, image_folder
 Looked in {data_dir} for an array_record folder {name}{prepared.there(data_dir, name)}.
 Three ways out:
 - where there are a network and TensorFlow: \

@@ -46,6 +46,7 @@ class Cluttered:
     crop_size: int  # height and width of a crop, pixels
 
     binary = False
+    varied = False
 
     def __post_init__(self) -> None:
         """Checks the fields, as `config.data` gives them."""

@@ -37,6 +37,7 @@ class TwoDigits:
 
     binary = False
     labels = None
+    varied = False
 
     def __post_init__(self) -> None:
         """Checks the fields, as `config.data` gives them."""
