@@ -127,6 +127,22 @@ def test_two_digits_are_those_of_the_paper_and_its_sizes_those_of_a_re_run():
     assert (model.read_size, model.write_size, data.size, data.source) == (2, 5, 60, "mnist")
 
 
+def test_svhn_is_table_3_of_the_paper():
+    model = load("svhn").model
+    assert (model.time_steps, model.enc_size, model.dec_size, model.latent_size) == (
+        *(32, 800, 800),
+        100,
+    )
+    assert (model.read_size, model.write_size, model.image_shape) == (12, 12, (54, 54, 3))
+    assert load("svhn").data.binarization == "none"
+
+
+def test_cropped_svhn_has_the_sizes_of_a_re_run():
+    model = load("svhn_cropped").model
+    assert (model.time_steps, model.enc_size, model.dec_size) == (32, 512, 512)
+    assert (model.read_size, model.write_size, model.image_shape) == (5, 5, (32, 32, 3))
+
+
 @pytest.mark.parametrize(("name", "time_steps"), [("cluttered_mnist", 8), ("cluttered_mnist_4", 4)])
 def test_the_classifiers_are_table_3_of_the_paper(name, time_steps):
     config = load(name)
