@@ -3,8 +3,8 @@
     python train.py --config=configs/svhn.py --config.data.manual_dir=DIR
 
 DIR holds the original train.tar.gz, extra.tar.gz and test.tar.gz; without it they are downloaded
-(2.6 GB). Needs h5py: pip install -e '.[svhn]'. Not yet trained to its end; docs/performance.md has the
-time of an update.
+(2.6 GB). Needs h5py: pip install -e '.[svhn]'. Not yet trained to its end: an update
+takes 1.7 s on two shared cores of an AMD EPYC machine.
 """
 
 from ml_collections import ConfigDict

@@ -120,7 +120,11 @@ def _numbers(part: str, archive: Path, work: Path) -> svhn_archive.Numbers:
     """Returns the boxes of an archive, which the work folder keeps."""
     file = work / "boxes.npz"
     if not file.exists():
-        print(f"preparing {archive}, once: reading the boxes", file=sys.stderr, flush=True)
+        print(
+            f"preparing {archive}, once: reading the boxes of its digits",
+            file=sys.stderr,
+            flush=True,
+        )
         found = _boxes(archive)
         if len(found.names) != COUNTS[part]:
             raise DataNotFound(
@@ -179,7 +183,7 @@ def _fill(archive: Path, numbers: svhn_archive.Numbers, work: Path) -> None:
 
     begins = images.stat().st_size - len(names) * math.prod(_SHAPE)  # after the header
     print(
-        f"preparing {archive}, once: {len(names) - done.sum():,} numbers, some 1,000 a second",
+        f"preparing {archive}, once: cutting out {(~done).sum():,} of its {len(names):,} numbers",
         file=sys.stderr,
         flush=True,
     )
