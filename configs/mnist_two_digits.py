@@ -26,4 +26,9 @@ def get_config() -> ConfigDict:
     config.model.write_delta = 0.25
     config.model.write_sigma = 1.5
     config.model.canvas_bias = -2.8  # 5.5 % of the canvas is ink
+    config.train.num_steps = 20_000
+    config.train.decay_steps = 20_000
+    config.train.learning_rate = 2e-3
+    config.train.warmup_steps = 500
+    config.train.eval_every = 1_000
     return config
