@@ -39,7 +39,7 @@ from ml_collections import ConfigDict
 from benchmarks import measuring, train_step
 from benchmarks.agreement import mean_loss
 from draw_jax.data import splits
-from draw_jax.model import attention, build
+from draw_jax.model import attention, build, likelihood
 from draw_jax.model.gradients import gate_activations, lstm_step
 from draw_jax.runs.metrics import MetricsFile, TensorBoard
 from draw_jax.system import cli
@@ -145,6 +145,7 @@ def read(config: ConfigDict) -> Piece:
 def write(config: ConfigDict) -> Piece:
     """Returns eq. 29, each time step's patch added to one canvas."""
     size, (height, width, channels) = config.model.write_size, config.model.image_shape
+    channels *= likelihood.named(config.model.likelihood).canvas_channels
     steps, batch = config.model.time_steps, config.train.batch_size
 
     def function(inputs: Any) -> Any:

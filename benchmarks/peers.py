@@ -173,6 +173,11 @@ def prepare(
     device = peer_device(torch)
     torch.set_num_threads(measuring.cores())
     model = build.drawing(build.build(config))
+    if model.likelihood != "bernoulli":
+        raise ValueError(
+            "config.model.likelihood: the PyTorch model has bernoulli alone, got "
+            f"{model.likelihood!r}"
+        )
     _, state, on_device = train_step.make_step(config)
     params, images = jax.device_get((state.params, on_device.images))
 

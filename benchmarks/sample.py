@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measuring
-from draw_jax.model import build
+from draw_jax.model import build, likelihood
 from draw_jax.system import cli
 
 _BATCHES = flags.DEFINE(
@@ -32,7 +32,7 @@ def drawings(config: ConfigDict, batch: int) -> dict[str, Any]:
         return model.apply(variables, z, method="generate")
 
     def images(variables: Any, key: jax.Array) -> jax.Array:
-        return jax.nn.sigmoid(trace(variables, key).canvases[-1])
+        return likelihood.named(model.likelihood).mean(trace(variables, key).canvases[-1])
 
     return {"images": jax.jit(images), "traces": jax.jit(trace)}
 

@@ -16,11 +16,12 @@ def get_config() -> ConfigDict:
     config.kind = "draw"  # which model draw_jax/model/build.py builds
 
     config.data = ConfigDict()
-    config.data.name = "binarized_mnist"  # or mnist, digits, image_folder, a folder TFDS prepared
+    config.data.name = "binarized_mnist"  # or cifar10, image_folder, npz, ...: docs/running.md
     config.data.data_dir = ""  # where prepared sets lie; "" = $TFDS_DATA_DIR, ~/tensorflow_datasets
     config.data.manual_dir = ""  # original files, taken in place of a download; "" = none
     config.data.binarization = "fixed"  # fixed = the set's own, dynamic = at each draw, none
     config.data.grey = False  # True turns a colour set grey: image_shape then has 1 channel
+    config.data.resize = False  # True crops and resizes the set's images to image_shape
 
     config.model = ConfigDict()
     config.model.image_shape = (28, 28, 1)  # height, width, channels
@@ -35,9 +36,10 @@ def get_config() -> ConfigDict:
     config.model.write_delta = 0.25  # first write window: stride, 1 = covers the image
     config.model.write_sigma = 0.8  # first write window: standard deviation of a filter, pixels
     config.model.canvas_bias = -2.0  # first value of the learned c_0: logit of the mean pixel
+    config.model.canvas_log_scale = -2.0  # discretized_logistic: first log-scale; bias = the mean
     config.model.dtype = "float32"  # of the matrix products' operands: float32 or bfloat16
     config.model.unroll = 1  # time steps in one pass of the compiled loop: speed only
-    config.model.likelihood = "bernoulli"  # of the pixels given the last canvas, D(X given c_T)
+    config.model.likelihood = "bernoulli"  # D(X given c_T); or discretized_logistic, of 8 bits
     config.model.privy = True  # whether the encoder is given the decoder's output, eq. 5
     config.model.encoder_input = "both"  # image and error image; error = that alone
 

@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     config.data.manual_dir = ""
     config.data.binarization = "fixed"
     config.data.grey = False
+    config.data.resize = False
 
     config.model = ConfigDict()
     config.model.image_shape = (28, 28, 1)
@@ -34,6 +35,7 @@ def get_config() -> ConfigDict:
     config.model.write_delta = 0.25
     config.model.write_sigma = 0.8
     config.model.canvas_bias = -2.0
+    config.model.canvas_log_scale = -2.0
     config.model.dtype = "float32"
     config.model.unroll = 1
     config.model.likelihood = "bernoulli"

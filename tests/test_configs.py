@@ -278,3 +278,24 @@ def test_an_unknown_or_missing_field_of_the_model_is_named():
     del config.model.latent_size
     with pytest.raises(ValueError, match=r"config\.model: .*'latent_size'"):
         build.build(config)
+
+
+def test_cifar10_is_table_3_of_the_paper_and_its_bits_change_the_likelihood_alone():
+    config = load("cifar10")
+    model, data = config.model, config.data
+    assert (model.time_steps, model.enc_size, model.dec_size, model.latent_size) == (
+        *(64, 400, 400),
+        200,
+    )
+    assert (model.read_size, model.write_size, model.image_shape) == (5, 5, (32, 32, 3))
+    assert (data.name, data.binarization, model.likelihood) == ("cifar10", "none", "bernoulli")
+    ours, bits = fields(config), fields(load("cifar10_bits"))
+    changed = {name: value for name, value in bits.items() if ours[name] != value}
+    assert changed == {"model.likelihood": "discretized_logistic", "model.canvas_bias": 0.47}
+
+
+def test_omniglot_is_drawn_by_the_model_of_mnist():
+    ours, theirs = fields(load("omniglot")), fields(load("mnist"))
+    changed = {name for name in ours if ours[name] != theirs[name] and not name.startswith("train")}
+    assert changed == {"data.name", "data.binarization", "model.canvas_bias"}
+    assert (ours["data.name"], ours["data.binarization"]) == ("omniglot28", "dynamic")

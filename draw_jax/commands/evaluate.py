@@ -98,9 +98,11 @@ def main() -> int:
         text = json.dumps(result)
         files.write_whole(Path(_JSON.value), lambda file: file.write(f"{text}\n".encode()))
     print(f"{config.data.name} ({config.data.binarization}), {_SPLIT.value}, per image:")
-    for name in (*task.columns, "importance_weighted_nll"):
-        if name in result:
-            print(f"  {name:24}{result[name]:10.3f} +- {result[f'{name}_se']:.3f}")
+    more = ("importance_weighted_nll", "importance_weighted_bits_per_dim")
+    shown = [name for name in (*task.columns, *more) if name in result]
+    width = max(24, *map(len, shown))
+    for name in shown:
+        print(f"  {name:{width}}{result[name]:10.3f} +- {result[f'{name}_se']:.3f}")
     if task.classes:
         print(_errors(result))
     if _NEAREST.value:

@@ -43,13 +43,22 @@ def decoded_once(
         path = None
     split = read_cache(path, fingerprint) if path else None
     if split is None:
-        images, labels = decode()
-        if images.max(initial=0) <= 1:
-            images = images * np.uint8(255)
-        split = ArraySplit(images, labels, bool(((images == 0) | (images == 255)).all()))
+        split = as_split(*decode())
         if path:
             write_cache(path, fingerprint, split)
     return split
+
+
+def as_split(images: np.ndarray, labels: np.ndarray | None) -> ArraySplit:
+    """Return a split of arrays: images of 0 and 1 become 0 and 255, and those alone are binary.
+
+    Args:
+        images: uint8 [N, H, W, C].
+        labels: int32 [N] or None.
+    """
+    if images.max(initial=0) <= 1:
+        images = images * np.uint8(255)
+    return ArraySplit(images, labels, bool(((images == 0) | (images == 255)).all()))
 
 
 def read_cache(path: Path, fingerprint: str) -> ArraySplit | None:

@@ -1,4 +1,4 @@
-"""MNIST, its fixed binarisation and cropped SVHN, downloaded or taken from manual_dir, and prepared once."""
+"""Sets with builders of our own: downloaded or taken from manual_dir, and prepared once."""
 
 import contextlib
 import http.client
@@ -15,7 +15,7 @@ from absl import logging
 from draw_jax.data import prepared
 from draw_jax.data.interface import NO_FILES, DataNotFound
 
-NAMES = ("mnist", "binarized_mnist", "svhn_cropped")
+NAMES = ("mnist", "binarized_mnist", "cifar10", "omniglot28", "svhn_cropped")
 _TIMEOUT_SECONDS = 5
 
 
@@ -32,7 +32,7 @@ def build(name: str, data_dir: Path, manual_dir: str, flags: str) -> Path:
     """Prepare one of NAMES in data_dir as array_record and return its folder.
 
     Args:
-        name: of the set.
+        name: one of NAMES.
         data_dir: made if missing.
         manual_dir: a folder with the original files, or some of them; "" is none.
         flags: what the advice puts before `data_dir` and `manual_dir`.
@@ -43,17 +43,24 @@ def build(name: str, data_dir: Path, manual_dir: str, flags: str) -> Path:
     with prepared.quietly():
         try:
             tfds = prepared.import_tfds()
-            from draw_jax.data.builders import draw_binarized_mnist, draw_mnist, draw_svhn_cropped
+            from draw_jax.data.builders import (
+                draw_binarized_mnist,
+                draw_cifar10,
+                draw_mnist,
+                draw_omniglot28,
+                draw_svhn_cropped,
+            )
         except Exception as error:
             prepared.refuse_failed_import(error)
             raise
     builder: Any
-    if name == "mnist":
-        builder, base = draw_mnist.DrawMnist, draw_mnist.URL
-    elif name == "svhn_cropped":
-        builder, base = draw_svhn_cropped.DrawSvhnCropped, draw_svhn_cropped.URL
-    else:
-        builder, base = draw_binarized_mnist.DrawBinarizedMnist, draw_binarized_mnist.URL
+    builder, base = {
+        "mnist": (draw_mnist.DrawMnist, draw_mnist.URL),
+        "binarized_mnist": (draw_binarized_mnist.DrawBinarizedMnist, draw_binarized_mnist.URL),
+        "cifar10": (draw_cifar10.DrawCifar10, draw_cifar10.URL),
+        "omniglot28": (draw_omniglot28.DrawOmniglot28, draw_omniglot28.URL),
+        "svhn_cropped": (draw_svhn_cropped.DrawSvhnCropped, draw_svhn_cropped.URL),
+    }[name]
     files = {url: i.filename for url, i in builder.url_infos.items() if url.startswith(base)}
     manual = Path(manual_dir).expanduser() if manual_dir else None
     try:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from draw_jax.data import cache
+from draw_jax.data import cache, pictures
 from draw_jax.data.interface import ArraySplit, DataNotFound
 
 _NO_JSON = (
@@ -77,7 +77,13 @@ def split_sizes(folder: Path) -> dict[str, int]:
         ) from None
 
 
-def read(folder: Path, split: str, start: int, stop: int) -> ArraySplit:
+def read(
+    folder: Path,
+    split: str,
+    start: int,
+    stop: int,
+    image_shape: tuple[int, int, int] | None = None,
+) -> ArraySplit:
     """Return the images start..stop-1 of a split, with their labels where there are any.
 
     The decoded arrays are kept (see `cache.decoded_once`), so that a second call only reads a file.
@@ -87,6 +93,8 @@ def read(folder: Path, split: str, start: int, stop: int) -> ArraySplit:
         split: name of one of its splits.
         start: first example, from 0.
         stop: one past the last example.
+        image_shape: (H, W, C) that images of any size are cropped and resized to (see
+            `pictures.of_array`); None: they stay as they are, and are of one size.
 
     Returns:
         The split, of stop - start images.
@@ -95,16 +103,21 @@ def read(folder: Path, split: str, start: int, stop: int) -> ArraySplit:
         DataNotFound: the records cannot be read.
         ValueError: the examples have no feature `image` that is uint8 [H, W, C] of one size.
     """
+    resized = f" {tuple(image_shape)}" if image_shape else ""
     return cache.decoded_once(
         f"{folder.parent.name}-{split}",
-        f"{folder.resolve()} {split} {start} {stop}",
+        f"{folder.resolve()} {split} {start} {stop}{resized}",
         _fingerprint(folder),
-        lambda: _decode(folder, split, start, stop),
+        lambda: _decode(folder, split, start, stop, image_shape),
     )
 
 
 def _decode(
-    folder: Path, split: str, start: int, stop: int
+    folder: Path,
+    split: str,
+    start: int,
+    stop: int,
+    image_shape: tuple[int, int, int] | None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     images = np.empty(0, np.uint8)
     labels = []
@@ -118,12 +131,14 @@ def _decode(
                         f"{k} {np.result_type(v)} {np.shape(v)}" for k, v in example.items()
                     )
                 )
+            if image_shape:
+                image = pictures.of_array(image, image_shape)
             if i == 0:
                 images = np.empty((stop - start, *image.shape), np.uint8)
             if image.shape != images.shape[1:]:
                 raise ValueError(
                     f"expected images of one size in {folder}, got {list(images.shape[1:])} and "
-                    f"{list(image.shape)}"
+                    f"{list(image.shape)}: set config.data.resize to True"
                 )
             images[i] = image
             label = np.asarray(example.get("label", []))

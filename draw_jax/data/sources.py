@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from draw_jax.data import fetch, prepared
+from draw_jax.data import fetch, pictures, prepared
 from draw_jax.data.interface import NO_FILES, ArraySplit, DataNotFound, Split
-from draw_jax.data.sets import digits, image_folder, svhn
+from draw_jax.data.sets import arrays, digits, image_folder, svhn
 from draw_jax.data.sets.cluttered import Cluttered
 from draw_jax.data.sets.two_digits import TwoDigits
 
@@ -19,6 +19,7 @@ MADE = {
     "cluttered_mnist": ("cluttered_mnist", ("source", "size", "clutter", "crop_size")),
     "two_digits": ("mnist_two_digits", ("source", "size")),
 }
+_OWN_SIZE = ("digits", "svhn", *MADE)  # which images have, whatever the model's
 
 
 def named(
@@ -28,8 +29,12 @@ def named(
     if not config.name.strip():
         raise ValueError(
             "config.data.name is empty: set it to mnist, binarized_mnist, cluttered_mnist, "
-            "two_digits, svhn, svhn_cropped, digits, image_folder, or a folder under data_dir that "
-            "tensorflow-datasets has prepared"
+            "two_digits, cifar10, omniglot28, svhn, svhn_cropped, digits, image_folder, npz, or a "
+            "folder under data_dir that tensorflow-datasets has prepared"
+        )
+    if config.resize and config.name in _OWN_SIZE:
+        raise ValueError(
+            f"data set {config.name!r} is made at its own size: set config.data.resize to False"
         )
     if config.name in MADE:
         return _made(config, split, flags, seed)
@@ -78,11 +83,13 @@ def _load(
     if name == "digits":
         return digits.read(split)
     if name == "image_folder":
-        if image_shape is None:
-            raise ValueError("expected an image_shape (H, W, C) for image_folder, got None")
-        return image_folder.read(config.data_dir, split, image_shape, flags)
-    loaded = _from_folder(name, config, split, flags)
-    binary = _BINARY.get(name, loaded.binary)
+        shape = pictures.check_shape(image_shape, name)
+        return image_folder.read(config.data_dir, split, shape, flags)
+    resized = pictures.check_shape(image_shape, "config.data.resize") if config.resize else None
+    if name == "npz":
+        return arrays.read(config.data_dir, split, resized, flags)
+    loaded = _from_folder(name, config, split, resized, flags)
+    binary = loaded.binary if config.resize else _BINARY.get(name, loaded.binary)
     if binary and not loaded.binary:
         raise ValueError(
             f"expected images of two values in the data set {name!r}, got grey ones: set "
@@ -91,7 +98,13 @@ def _load(
     return dataclasses.replace(loaded, binary=binary)
 
 
-def _from_folder(name: str, config: Any, split: str, flags: str) -> ArraySplit:
+def _from_folder(
+    name: str,
+    config: Any,
+    split: str,
+    resized: tuple[int, int, int] | None,
+    flags: str,
+) -> ArraySplit:
     data_dir = root(config)
     if os.path.exists(data_dir) and not os.path.isdir(data_dir):
         raise DataNotFound(
@@ -117,12 +130,12 @@ def _from_folder(name: str, config: Any, split: str, flags: str) -> ArraySplit:
         source, start, stop = ("train", 0, cut) if split == "train" else ("train", cut, train)
     if start >= stop:
         raise ValueError(f"no images for {split!r} in {folder}, which has {sizes}")
-    return prepared.read(folder, source, start, stop)
+    return prepared.read(folder, source, start, stop, resized)
 
 
 def _not_found(name: str, data_dir: Path, flags: str) -> str:
-    return f"""data set {name!r} is not here: other names are mnist, binarized_mnist, cluttered_mnist, two_digits,
-svhn, svhn_cropped, digits, image_folder
+    return f"""data set {name!r} is not here: other names are mnist, binarized_mnist, cluttered_mnist,
+two_digits, cifar10, omniglot28, svhn, svhn_cropped, digits, image_folder, npz
 Looked in {data_dir} for an array_record folder {name}{prepared.there(data_dir, name)}.
 Three ways out:
 - where there are a network and TensorFlow: \

@@ -37,15 +37,18 @@ def load(
 ) -> Split:
     """Return one split of the data set that the configuration names.
 
-    - `mnist`, `binarized_mnist`, `svhn_cropped`: from `draw_NAME` or `NAME` under data_dir where tensorflow-datasets
-      has prepared either as array_record, else fetched (or taken from manual_dir) and prepared.
-      Validation is the last 10,000 of MNIST's train in the order of tensorflow-datasets, which is
-      one fixed shuffle of the original files; binarized_mnist has a validation split.
+    - `mnist`, `binarized_mnist`, `cifar10`, `omniglot28`, `svhn_cropped`: from `draw_NAME` or
+      `NAME` under data_dir where tensorflow-datasets has prepared either as array_record, else fetched (or taken from
+      manual_dir) and prepared. Validation is the last 10,000 of MNIST's train, of the three last
+      sets' the last 10 %, in the order of tensorflow-datasets, which is one fixed shuffle of
+      the original files; binarized_mnist has a validation split.
     - `digits`: 1,797 scans of 8x8 pixels from scikit-learn, enlarged to 28x28 (bicubic), in seeded
       splits of 1,437 / 180 / 180; no files needed.
     - `image_folder`: the PNG, JPEG and WebP files of data_dir and its sub-folders, cropped and made
       smaller to image_shape. Splits by a hash of the names, about 80 / 10 / 10 %. Labels where every
       picture lies in a sub-folder of data_dir: the place of that sub-folder among their sorted names.
+    - `npz`: arrays by name in the file data_dir, see `arrays.read`. Validation is the file's own,
+      else a seeded 10 % of its train.
     - `cluttered_mnist`: made of the digits of `config.data.source` (mnist or digits) as it is read,
       from `size`, `clutter` and `crop_size`; see `cluttered.Cluttered`. Training is endless.
     - `two_digits`: two of such digits in an image of `size`; see `two_digits.TwoDigits`. Endless, too.
@@ -56,10 +59,11 @@ def load(
 
     Args:
         config: `config.data`: name, data_dir ("" is $TFDS_DATA_DIR, else ~/tensorflow_datasets),
-            manual_dir ("" is none), binarization (fixed, dynamic or none), grey (see `grey.turned`).
+            manual_dir ("" is none), binarization (fixed, dynamic or none), grey (see `grey.turned`),
+            resize (whether images of any size become image_shape, see `pictures.of_array`).
         split: train, validation or test.
-        image_shape: (H, W, C), `config.model.image_shape`: what image_folder makes; the other sets
-            have a size of their own, for `check_shape`.
+        image_shape: (H, W, C), `config.model.image_shape`: what image_folder makes, and any set
+            with `resize`; else sets have a size of their own, for `check_shape`.
         flags: what the caller's flags have before `data_dir` and `manual_dir`, for advice.
         seed: of an endless training split; validation and test are the same for all seeds.
 
@@ -69,7 +73,8 @@ def load(
 
     Raises:
         ValueError: no name, an unknown split or binarization, a binarization that the set does not
-            allow, a set that is grey already, a folder of no images, or no image_shape for image_folder.
+            allow, a set that is grey already, a folder of no images or arrays of something else, or
+            no image_shape where images are made so.
         DataNotFound: the data is not here and cannot be fetched, or cannot be read.
     """
     if split not in SPLITS:
@@ -104,7 +109,8 @@ def check_shape(split: Split, image_shape: tuple[int, int, int]) -> None:
     if split.image_shape != tuple(image_shape):
         raise ValueError(
             f"expected images of config.model.image_shape {tuple(image_shape)}, got a data set of "
-            f"{split.image_shape}: set config.model.image_shape to that"
+            f"{split.image_shape}: set config.model.image_shape to that, or config.data.resize to "
+            "True"
         )
 
 

@@ -72,7 +72,7 @@ def interpolate(
         spherical: or linear.
 
     Returns:
-        [T, count, H, W, C], logits; the images' means are `mean_images` of the last step.
+        [T, count, H, W, C k]; the images' means are `mean_images` of the last step.
 
     Raises:
         ValueError: if the latents do not fit each other or the model.

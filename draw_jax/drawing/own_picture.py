@@ -11,8 +11,9 @@ from draw_jax.data.sets import image_folder
 from draw_jax.drawing.filters import NoPicture
 
 # The longer side of the box that a digit fills, as a share of the frame. MNIST has 20 pixels of 28,
-# the digit's centre of mass in the middle; scikit-learn's digits fill their frame.
-_BOXES = {"mnist": 20 / 28, "binarized_mnist": 20 / 28, "digits": 1.0}
+# the digit's centre of mass in the middle; scikit-learn's digits fill their frame; OMNIGLOT's
+# characters have 18 of 28 on average.
+_BOXES = {"mnist": 20 / 28, "binarized_mnist": 20 / 28, "digits": 1.0, "omniglot28": 18 / 28}
 _DIGIT = 20  # pixels of that longer side, where digits lie in larger images as they are
 
 _DECODE = 1024  # pixels of the longer side that a large JPEG keeps at least

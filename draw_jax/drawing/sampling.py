@@ -67,7 +67,7 @@ def decode(model: Draw, variables: Variables, z: np.ndarray, batch_size: int = B
         batch_size: images at a time on the device.
 
     Returns:
-        The model's trace: canvases [T, B, H, W, C] (logits), write_windows [T, B] or None.
+        The model's trace: canvases [T, B, H, W, C k], write_windows [T, B] or None.
 
     Raises:
         ValueError: if z is not [T, B, Z] with the model's Z, or batch_size is below 1.
@@ -103,7 +103,7 @@ def generate(
         batch_size: images at a time on the device.
 
     Returns:
-        The model's trace: canvases [T, B, H, W, C] (logits), write_windows [T, B] or None. The
+        The model's trace: canvases [T, B, H, W, C k], write_windows [T, B] or None. The
         images' means are `mean_images(model, trace.canvases[-1])`.
 
     Raises:
@@ -243,7 +243,7 @@ def draw_images(model: Draw, key: jax.Array, last_canvases: ArrayLike) -> np.nda
         last_canvases: c_T [B, H, W, C k].
 
     Returns:
-        float32 [B, H, W, C]; of a Bernoulli only 0 and 1.
+        float32 [B, H, W, C]; of a Bernoulli only 0 and 1, of a discretized logistic k / 255.
 
     Raises:
         ValueError: if the canvases are not [B, H, W, C k].
@@ -251,7 +251,7 @@ def draw_images(model: Draw, key: jax.Array, last_canvases: ArrayLike) -> np.nda
     canvases = np.asarray(last_canvases, np.float32)
     if canvases.ndim != 4 or 0 in canvases.shape:
         raise ValueError(
-            f"expected the final canvases [B, H, W, C], got {list(canvases.shape)}; "
+            f"expected the final canvases [B, H, W, C k], got {list(canvases.shape)}; "
             "of a trace take canvases[-1]"
         )
     return np.asarray(_draw(model.likelihood, jax.random.fold_in(key, _PIXELS), canvases))

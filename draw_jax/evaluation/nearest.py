@@ -8,32 +8,36 @@ import numpy as np
 
 from draw_jax.data.interface import Split
 from draw_jax.drawing import latents, sampling
-from draw_jax.model import losses
+from draw_jax.model import likelihood
 from draw_jax.model.draw import Draw
 from draw_jax.model.task import Variables
 
 MAX_IMAGES = 10_000
 
 
-def of_canvases(canvases: np.ndarray, training_images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns of each canvas the nearest training image, and its Bernoulli NLL given the canvas.
+def of_canvases(
+    canvases: np.ndarray, training_images: np.ndarray, name: str = "bernoulli"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns of each canvas the nearest training image, and its NLL given the canvas, eq. 9.
 
-    Nearest is by pixelwise L2 to the mean sigma(canvas).
+    Nearest is by pixelwise L2 to the mean of D(X given canvas).
 
     Args:
-        canvases: last canvases c_T, logits [N, H, W, C].
+        canvases: last canvases c_T, [N, H, W, C k].
         training_images: [M, H, W, C], float in [0, 1] or uint8 in 0..255.
+        name: of the likelihood D; the study has the Bernoulli.
 
     Returns:
         Indices into training_images, int64 [N], and nats [N].
     """
-    logits = jnp.asarray(canvases)
-    means = np.asarray(jax.nn.sigmoid(logits))
+    kind = likelihood.named(name)
+    c_t = jnp.asarray(canvases)
+    means = np.asarray(kind.mean(c_t))
     index = latents.nearest(means, training_images)
     images = training_images[index].astype(np.float32)
     if training_images.dtype == np.uint8:
         images /= 255
-    return index, np.asarray(losses.bernoulli_nll(logits, jnp.asarray(images)), np.float64)
+    return index, np.asarray(kind.nll(c_t, jnp.asarray(images)), np.float64)
 
 
 def measure(
@@ -53,7 +57,7 @@ def measure(
     the mean of blurred images is cheap.
 
     Args:
-        model: a `Draw` of the Bernoulli likelihood.
+        model: a `Draw`; its own likelihood gives the NLL.
         variables: its parameters, `{"params": ...}`.
         key: of the noise; image i draws from `fold_in(key, i)`.
         training: the training split, with an end.
@@ -69,8 +73,6 @@ def measure(
     """
     if not 1 <= count <= MAX_IMAGES:
         raise ValueError(f"expected 1 to {MAX_IMAGES:,} images, got {count}")
-    if model.likelihood != "bernoulli":
-        raise ValueError(f"expected likelihood 'bernoulli', got {model.likelihood!r}")
     if training.endless or not len(training):
         raise ValueError(
             f"expected training images, got {'an endless stream' if training.endless else 'none'}"
@@ -82,7 +84,7 @@ def measure(
         part = z[:, start : start + batch_size]
         parts.append(sampling.decode(model, variables, part, batch_size).canvases[-1])
         on_batch(start + part.shape[1])
-    nll = of_canvases(np.concatenate(parts), images)[1]
+    nll = of_canvases(np.concatenate(parts), images, model.likelihood)[1]
     return {
         "nearest_nll": float(nll.mean()),
         "nearest_nll_std": float(nll.std()),

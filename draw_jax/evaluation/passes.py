@@ -49,9 +49,10 @@ def evaluate(
         `images`; the terms of the loss and their totals, each the mean over images beside its
         standard error `..._se`: of DRAW `nll`, `kl`, `elbo_loss` (eqs 9-12, one sample of z per
         image) and, with K > 0, `importance_weighted_nll` (an upper bound of -log p(x) that tightens
-        with K), in nats; then the task's other evaluation terms: of DRAW `kl_per_step` [T] and, per
-        attention window (`read_`, `write_`), mean `sigma` and `delta` in pixels, mean `gamma` and
-        the share `off_image`.
+        with K), in nats, and of a discretized likelihood both bounds in bits per dimension, too
+        (`bits_per_dim`, `importance_weighted_bits_per_dim`); then the task's other evaluation
+        terms: of DRAW `kl_per_step` [T] and, per attention window (`read_`, `write_`), mean `sigma`
+        and `delta` in pixels, mean `gamma` and the share `off_image`.
 
     Raises:
         ValueError: if the split is empty or endless, or importance samples are asked of a model without z.
@@ -75,6 +76,7 @@ def evaluate(
             terms["importance_weighted_nll"] = importance.weighted_nll(
                 task, prepare, variables, inputs[0], inputs[2], key, importance_samples
             )
+            terms = task.with_totals(terms)
         for columns, found in ((losses, terms), (others, told)):
             for name, column in multihost_utils.process_allgather(found, tiled=True).items():
                 columns.setdefault(name, []).append(column[:count].astype(np.float64))

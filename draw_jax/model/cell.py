@@ -3,7 +3,7 @@
 Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,7 @@ _FLOAT32 = jnp.float32
 class State(NamedTuple):
     """What one time step hands to the next; B examples."""
 
-    canvas: jax.Array  # c_t [B, H, W, C k], logits of a Bernoulli (k = 1)
+    canvas: jax.Array  # c_t [B, H, W, C k], of which model/likelihood.py has k and the meaning
     h_enc: jax.Array  # [B, enc_size]
     cell_enc: jax.Array  # [B, enc_size]
     h_dec: jax.Array  # [B, dec_size]
@@ -30,7 +30,7 @@ class State(NamedTuple):
 class Trace(NamedTuple):
     """Every time step of an unroll: T steps of B examples. Generation has no reads, mean, log_std."""
 
-    canvases: jax.Array  # c_1..c_T [T, B, H, W, C k], logits of a Bernoulli (k = 1)
+    canvases: jax.Array  # c_1..c_T [T, B, H, W, C k]; of a Bernoulli logits (k = 1)
     read_windows: attention.Window | None  # arrays [T, B]; None without attention
     write_windows: attention.Window | None  # arrays [T, B]; None without attention
     mean: jax.Array | None  # of the posterior [T, B, Z]
@@ -51,6 +51,7 @@ class DrawCell(nn.Module):
     write_delta: float
     write_sigma: float
     canvas_bias: float
+    canvas_log_scale: float
     dtype: str
     likelihood: str
     privy: bool
@@ -62,9 +63,7 @@ class DrawCell(nn.Module):
     def setup(self) -> None:
         """Makes the learned initial state, both LSTMs and the linear maps."""
         zeros = nn.initializers.zeros_init()
-        self.canvas_0 = self.param(
-            "canvas_0", nn.initializers.constant(self.canvas_bias), self.canvas_shape, _FLOAT32
-        )
+        self.canvas_0 = self.param("canvas_0", self._first_canvas, self.canvas_shape, _FLOAT32)
         self.h_enc_0 = self.param("h_enc_0", zeros, (self.enc_size,), _FLOAT32)
         self.cell_enc_0 = self.param("cell_enc_0", zeros, (self.enc_size,), _FLOAT32)
         self.h_dec_0 = self.param("h_dec_0", zeros, (self.dec_size,), _FLOAT32)
@@ -96,6 +95,12 @@ class DrawCell(nn.Module):
         """Returns (H, W, C k), with the k canvas channels of the likelihood."""
         height, width, channels = self.image_shape
         return height, width, channels * likelihood.named(self.likelihood).canvas_channels
+
+    def _first_canvas(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """Returns the first value of c_0, the same at every pixel and for every channel of the image."""
+        kinds = likelihood.named(self.likelihood).canvas_channels
+        first = np.array([self.canvas_bias, self.canvas_log_scale][:kinds])
+        return jnp.broadcast_to(first.repeat(self.image_shape[2]).astype(dtype), shape)
 
     def initial_state(self, batch_size: int) -> State:
         """Returns the learned state before the first step, the same for all examples."""
@@ -168,7 +173,7 @@ class DrawCell(nn.Module):
         return state, Trace(canvas, None, write_window, None, None)
 
     def _heads(self, h_dec: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Returns patch [B, N N C or H W C], write_raw [B, 5 or 0] and read_raw [B, 5 or 0]."""
+        """Returns patch [B, N N C k or H W C k], write_raw [B, 5 or 0] and read_raw [B, 5 or 0]."""
         patch, write_raw, read_raw = jnp.split(self.heads(h_dec), self._splits, axis=-1)
         return patch, write_raw, read_raw
 

@@ -45,10 +45,11 @@ class Draw(nn.Module):
     read_sigma: float = 1.0  # first read window: sigma, pixels
     write_delta: float = 1.0  # first write window: delta~ of eq. 24
     write_sigma: float = 1.0  # first write window: sigma, pixels
-    canvas_bias: float = 0.0  # first value of the learned c_0; the data mean's logit is a good one
+    canvas_bias: float = 0.0  # first value of the learned c_0: logits, or means in [0, 1]
     dtype: str = "float32"  # of the products' operands; float32 or bfloat16
     unroll: int = 1  # time steps in one pass of the compiled loop: speed only
     likelihood: str = "bernoulli"  # D(X given c_T); see model/likelihood.py
+    canvas_log_scale: float = -2.0  # first log-scale in c_0; of discretized_logistic alone
     privy: bool = True  # whether the encoder is given h_dec, eq. 5
     encoder_input: str = "both"  # what it reads: both = image and error image, error = that alone
 
@@ -179,6 +180,7 @@ def task(model: Draw) -> Task:
         assert trace.mean is not None and trace.log_std is not None  # as it inferred
         return losses.importance_log_weight(output.nll, trace.mean, trace.log_std, eps)
 
+    in_bits = likelihood.named(model.likelihood).discretized
     return Task(
         model,
         loss_terms,
@@ -188,18 +190,27 @@ def task(model: Draw) -> Task:
         objective="elbo_loss",
         metric="elbo_loss",
         lower_is_better=True,
-        columns=("elbo_loss", "nll", "kl"),
+        columns=("elbo_loss", "nll", "kl", *(("bits_per_dim",) if in_bits else ())),
         floats_kept=_floats_kept(model),
+        bits=_BITS if in_bits else (),
     )
+
+
+# Bounds in nats of a whole image, of which a discretized likelihood gives bits per dimension.
+_BITS = (
+    ("bits_per_dim", "elbo_loss"),
+    ("importance_weighted_bits_per_dim", "importance_weighted_nll"),
+)
 
 
 def _floats_kept(model: Draw) -> int:
     """Returns about how many floats of an example an update holds at once, as `unroll` works."""
     height, width, channels = model.image_shape
-    canvas = math.prod(model.image_shape) * likelihood.named(model.likelihood).canvas_channels
+    kind = likelihood.named(model.likelihood)
+    canvas = math.prod(model.image_shape) * kind.canvas_channels
     images = 2 if model.read_size and model.encoder_input == "both" else 1  # that change
     read = images * channels * (model.read_size**2 or height * width)
-    patch = model.write_size**2 * channels
+    patch = model.write_size**2 * channels * kind.canvas_channels
     results = 4 * (model.enc_size + model.dec_size) + 2 * model.latent_size  # of the linear maps
     units = 2 * model.enc_size + (3 if model.privy else 2) * model.dec_size
     inputs = read + units + model.latent_size  # of them, too

@@ -22,6 +22,7 @@ class Likelihood(NamedTuple):
     error_image: Callable[[jax.Array, jax.Array], jax.Array]  # (x, canvas) -> x - mean, eq. 3
     sample: Callable[[jax.Array, jax.Array], jax.Array]  # (key, canvas) -> an image drawn from D
     canvas_channels: int  # channels of the canvas for each channel of the image
+    discretized: bool  # whether D is a distribution of 8-bit images: its nats are bits of a code
 
 
 def bernoulli_mean(canvas: jax.Array) -> jax.Array:
@@ -41,6 +42,52 @@ BERNOULLI = Likelihood(
     error_image=gradients.error_image,
     sample=bernoulli_sample,
     canvas_channels=1,
+    discretized=False,
+)
+
+
+def discretized_logistic_nll(canvas: jax.Array, x: jax.Array) -> jax.Array:
+    """Returns -log D(x | canvas) [...], nats, of images of 256 levels [..., H, W, C]."""
+    return losses.discretized_logistic_nll(*_mean_and_log_scale(canvas), x)
+
+
+def discretized_logistic_mean(canvas: jax.Array) -> jax.Array:
+    """Returns the logistic's mean held in [0, 1], [..., H, W, C].
+
+    Note: black and white have a whole tail each, so that a mean beyond them is of use; an image ends
+        at 0 and 1.
+    """
+    return jnp.clip(_mean_and_log_scale(canvas)[0], 0.0, 1.0)
+
+
+def discretized_logistic_error_image(x: jax.Array, canvas: jax.Array) -> jax.Array:
+    """Returns x less the mean, eq. 3, in [-1, 1], [..., H, W, C]."""
+    return x - discretized_logistic_mean(canvas)
+
+
+def discretized_logistic_sample(key: jax.Array, canvas: jax.Array) -> jax.Array:
+    """Returns an image of levels k / 255, float32 [..., H, W, C]: logistics, rounded and held."""
+    mean, log_scale = _mean_and_log_scale(canvas)
+    scale = jnp.exp(jnp.clip(log_scale, losses.LEAST_LOG_SCALE, losses.GREATEST_LOG_SCALE))
+    drawn = mean + scale * jax.random.logistic(key, mean.shape, jnp.float32)
+    highest = losses.LEVELS - 1
+    return jnp.round(jnp.clip(drawn, 0.0, 1.0) * highest) / highest
+
+
+def _mean_and_log_scale(canvas: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the first C and the last C channels of a canvas [..., H, W, 2 C]."""
+    mean, log_scale = jnp.split(canvas, 2, axis=-1)
+    return mean, log_scale
+
+
+# The canvas holds mean and log-scale of each channel, in units of the image: black 0, white 1.
+DISCRETIZED_LOGISTIC = Likelihood(
+    nll=discretized_logistic_nll,
+    mean=discretized_logistic_mean,
+    error_image=discretized_logistic_error_image,
+    sample=discretized_logistic_sample,
+    canvas_channels=2,
+    discretized=True,
 )
 
 
@@ -52,4 +99,6 @@ def named(name: str) -> Likelihood:
     """
     if name == "bernoulli":
         return BERNOULLI
-    raise ValueError(f"expected likelihood 'bernoulli', got {name!r}")
+    if name == "discretized_logistic":
+        return DISCRETIZED_LOGISTIC
+    raise ValueError(f"expected likelihood bernoulli or discretized_logistic, got {name!r}")

@@ -1,5 +1,6 @@
 """What a kind of model brings to training and evaluation, in one value."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -49,13 +50,22 @@ class Task(NamedTuple):
     columns: tuple[str, ...]  # what progress, evaluation and reports show first
     floats_kept: int  # about as many as an update keeps for each example until its way back
     classes: int = 0  # labels are 0..classes-1; 0: labels are not used
+    # (name, what it is of): nats of an image that are told in bits per dimension as well
+    bits: tuple[tuple[str, str], ...] = ()
 
     def with_totals(self, terms: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns terms (or their means) with the totals: {"elbo_loss": nll + kl}, for instance."""
+        """Returns terms (or their means) with the totals: {"elbo_loss": nll + kl}, for instance.
+
+        And with bits per dimension, nats / (H W C ln 2), of those of `bits` that are there.
+        """
         sums = {}
         for name, parts in self.totals:
             total = terms[parts[0]]
             for part in parts[1:]:
                 total = total + terms[part]
             sums[name] = total
-        return dict(terms) | sums
+        found = dict(terms) | sums
+        for name, of in self.bits:
+            if of in found:
+                found[name] = found[of] / (math.prod(self.model.image_shape) * math.log(2))
+        return found

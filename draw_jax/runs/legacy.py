@@ -4,7 +4,8 @@ from typing import Any
 
 # What a run did before the field was there, by kind of model. A new field gets its line here, so
 # that a run begun before it loads and resumes as it was.
-_ALL = {
+_LATER = {"data.resize": False}  # than all the kinds
+_ALL = _LATER | {
     "data.grey": False,
     "train.weight_decay": 0.0,
     "train.on_divergence": "stop",
@@ -15,6 +16,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "draw": {
         "model.unroll": 1,
         "model.likelihood": "bernoulli",
+        "model.canvas_log_scale": -2.0,
         "model.privy": True,
         "model.encoder_input": "both",
     }
@@ -22,6 +24,9 @@ VALUES: dict[str, dict[str, Any]] = {
     "classifier": _ALL,
     "convnet": _ALL,
     "ram": _ALL,
+    "model_1": {"model.canvas_log_scale": -2.0} | _LATER,
+    "model_2": {"model.canvas_log_scale": -2.0} | _LATER,
+    "model_3": {"model.canvas_log_scale": -2.0} | _LATER,
 }
 
 

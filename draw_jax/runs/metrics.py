@@ -18,7 +18,8 @@ from draw_jax.system import files
 
 # Progress ends no run: a full disk may lie under what is printed, or its terminal be gone.
 _MAY_FAIL = contextlib.suppress(OSError)
-_PLACES = {"error": 4, "cross_entropy": 4}  # after the point, where progress shows more than one
+# Places after the point, where progress shows more than one.
+_PLACES = {"error": 4, "cross_entropy": 4, "bits_per_dim": 3}
 
 
 class MetricsFile:

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from draw_jax.model import build
-from draw_jax.model.task import Task
+from draw_jax.model import build, likelihood
+from draw_jax.model.draw import Draw
+from draw_jax.model.task import Model, Task
 from draw_jax.runs import directory, legacy, stored
 from draw_jax.runs.directory import RunConflictError
 from draw_jax.system import cli, devices
@@ -57,7 +58,7 @@ _TEXT = (
     "train.init_from",
     "train.on_divergence",
 )
-_BOOL = ("data.grey",)
+_BOOL = ("data.grey", "data.resize")
 _ON_DIVERGENCE = ("stop", "rollback", "continue")
 _FLOAT32 = float(np.finfo(np.float32).max)
 _LARGEST = 2**20  # of a layer; a model far below it fills any machine
@@ -99,12 +100,23 @@ def check(config: ConfigDict) -> Task:
     whole = isinstance(shape, tuple | list) and all(type(n) is int and n >= 1 for n in shape)
     _expect(whole and len(shape) == 3, config, "model.image_shape", "(height, width, channels)")
     model = build.build(config)  # which looks at the type of every field
+    _check_binarization(model, config)
     _check_can_be_kept(config, allow_nan=False)  # now that the known fields had their say
     _check_sizes(config.model)
     task = build.task(model)
     devices.check_divides(train.batch_size)
     _check_memory(task, config)
     return task
+
+
+def _check_binarization(model: Model, config: ConfigDict) -> None:
+    """Raises ValueError if a likelihood of 8-bit images is to be trained on others."""
+    discretized = isinstance(model, Draw) and likelihood.named(model.likelihood).discretized
+    if discretized and config.data.binarization != "none":
+        raise ValueError(
+            "config.data.binarization: expected none, as config.model.likelihood "
+            f"{config.model.likelihood!r} is of 8-bit images, got {config.data.binarization!r}"
+        )
 
 
 def _expect(holds: bool, config: ConfigDict, name: str, wanted: str) -> None:

@@ -2,8 +2,11 @@
 
 import gzip
 import hashlib
+import io
 import os
 import struct
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,12 @@ from ml_collections import ConfigDict
 from PIL import Image
 from tensorflow_datasets.core.download import checksums
 
-from draw_jax.data.builders import draw_binarized_mnist, draw_mnist
+from draw_jax.data.builders import (
+    draw_binarized_mnist,
+    draw_cifar10,
+    draw_mnist,
+    draw_omniglot28,
+)
 from draw_jax.data.sets import image_folder
 
 REAL_DATA = os.environ.get("DRAW_JAX_DATA")
@@ -24,7 +32,7 @@ BINARIZED = {"train": "train", "validation": "valid", "test": "test"}
 _BITS_TO_PIXELS = bytes.maketrans(b"01", b"\x00\xff")
 
 
-def config(name, data_dir="", manual_dir="", binarization="none", grey=False):
+def config(name, data_dir="", manual_dir="", binarization="none", grey=False, resize=False):
     return ConfigDict(
         {
             "name": name,
@@ -32,6 +40,7 @@ def config(name, data_dir="", manual_dir="", binarization="none", grey=False):
             "manual_dir": str(manual_dir),
             "binarization": binarization,
             "grey": grey,
+            "resize": resize,
         }
     )
 
@@ -61,10 +70,12 @@ def make_binarized_mnist(folder, sizes=(50, 10, 12)):
 
 
 def register(monkeypatch, folder, base=None):
-    """Make the files of a folder the ones that both builders expect, at the URL base."""
+    """Make the files of a folder the ones that the builders expect, at the URL base."""
     for module, builder in (
         (draw_mnist, draw_mnist.DrawMnist),
         (draw_binarized_mnist, draw_binarized_mnist.DrawBinarizedMnist),
+        (draw_cifar10, draw_cifar10.DrawCifar10),
+        (draw_omniglot28, draw_omniglot28.DrawOmniglot28),
     ):
         if base is not None:
             monkeypatch.setattr(module, "URL", base)
@@ -80,6 +91,8 @@ def register(monkeypatch, folder, base=None):
 
 
 def file_names(module):
+    if module is draw_cifar10:
+        return [module.FILE]
     names = module.FILES.values()
     return [n for pair in names for n in pair] if module is draw_mnist else list(names)
 
@@ -176,3 +189,70 @@ def store_picture(folder, image, name=None, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, **options)
     return path
+
+
+def cifar_batches(sizes=(3, 3, 3, 3, 3, 4)):
+    """Return {name in the archive: its bytes} of made-up batches: five of train, one of test."""
+    rng = np.random.default_rng(4)
+    names = [name for names in draw_cifar10.BATCHES.values() for name in names]
+    batches = {}
+    for name, size in zip(names, sizes, strict=True):
+        records = rng.integers(0, 256, (size, draw_cifar10.RECORD), dtype=np.uint8)
+        records[:, 0] %= 10
+        batches[name] = records.tobytes()
+    return batches
+
+
+def make_cifar(folder, batches=None):
+    folder.mkdir(exist_ok=True)
+    with tarfile.open(folder / draw_cifar10.FILE, "w:gz") as archive:
+        for name, data in (batches or cifar_batches()).items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+
+
+def drawing(seed, side=105):
+    """Return a random drawing, whether a pixel is ink, bool [side, side]: thick strokes."""
+    rng = np.random.default_rng(seed)
+    ink = np.zeros((side, side), bool)
+    for _ in range(4):
+        top, left = rng.integers(0, side - 10, 2)
+        if rng.random() < 0.5:
+            ink[top : top + 5, left : left + rng.integers(10, side)] = True
+        else:
+            ink[top : top + rng.integers(10, side), left : left + 5] = True
+    return ink
+
+
+def omniglot_drawings():
+    """Return {split: {(alphabet, character, file): ink}}, as the two archives have them."""
+    return {
+        "train": {
+            (f"Alphabet_{a}", f"character{c:02d}", f"{a}{c}_{n:02d}.png"): drawing(
+                100 * a + 10 * c + n
+            )
+            for a in (1, 2)
+            for c in (1, 2, 3)
+            for n in range(1, 6)
+        },
+        "test": {
+            ("Later", f"character{c:02d}", f"9{c}_{n:02d}.png"): drawing(900 + 10 * c + n)
+            for c in (1, 2)
+            for n in range(1, 5)
+        },
+    }
+
+
+def make_omniglot(folder, drawings=None):
+    folder.mkdir(exist_ok=True)
+    for split, found in (drawings or omniglot_drawings()).items():
+        name = draw_omniglot28.FILES[split]
+        stem = name.removesuffix(".zip")
+        with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(f"{stem}/", b"")
+            archive.writestr(f"__MACOSX/{stem}/._x.png", b"no picture")
+            for (alphabet, character, file), ink in found.items():
+                png = io.BytesIO()
+                Image.fromarray(~ink).save(png, "PNG")  # one bit a pixel: paper is 1
+                archive.writestr(f"{stem}/{alphabet}/{character}/{file}", png.getvalue())

@@ -193,7 +193,7 @@ def test_tensorflow_datasets_itself_failing_to_import_is_told(tmp_path):
     for name in ("toy", "mnist"):  # to be read, and to be prepared
         load += (
             f"config = ConfigDict(dict(name={name!r}, data_dir={str(tmp_path)!r}, manual_dir='',"
-            "binarization='none'))\ntry: splits.load(config, 'train')\n"
+            "binarization='none',grey=False,resize=False))\ntry: splits.load(config, 'train')\n"
             "except splits.DataNotFound as error: print(error)\n"
         )
     done = subprocess.run(

@@ -93,7 +93,7 @@ def test_peer_bug_9_grey_values_are_not_binary_data():
     with pytest.raises(ValueError, match="grey values, so it has no fixed binarization"):
         splits.load(
             ConfigDict(
-                {"name": "digits", "binarization": "fixed", "grey": False}
+                {"name": "digits", "binarization": "fixed", "grey": False, "resize": False}
                 | {"data_dir": "", "manual_dir": ""}
             ),
             "test",

@@ -1,5 +1,6 @@
 """A run begun by version 0.1, whose code knew fewer fields and lay in other files, still counts."""
 
+import importlib
 import json
 import tarfile
 from pathlib import Path
@@ -48,11 +49,35 @@ def test_a_legacy_value_is_compared_as_any_other():
         "time_steps": 2,
         "unroll": 1,
         "likelihood": "bernoulli",
+        "canvas_log_scale": -2.0,
         "privy": True,
         "encoder_input": "both",
     }
     assert old == {"kind": "draw", "model": {"time_steps": 2}}  # untouched
     assert legacy.filled({"kind": "other", "model": {}}) == {"kind": "other", "model": {}}
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking"),
+    [
+        ("mnist", ("data.resize", "model.canvas_log_scale")),
+        ("study_model_1", ("data.resize", "model.canvas_log_scale")),
+        ("study_model_2", ("data.resize", "model.canvas_log_scale")),
+        ("study_model_3", ("data.resize", "model.canvas_log_scale")),
+        ("cluttered_mnist", ("data.resize",)),
+        ("cluttered_mnist_convnet", ("data.resize",)),
+        ("cluttered_mnist_ram", ("data.resize",)),
+    ],
+)
+def test_a_run_of_any_kind_from_before_a_field_is_the_same_run(name, lacking):
+    config = importlib.import_module(f"draw_jax.configs.{name}").get_config()
+    old = config.copy_and_resolve_references()
+    for field in lacking:
+        group, _, last = field.partition(".")
+        del old[group][last]
+    assert settings.differing_fields(config, old) == []
+    config.data.resize = True
+    assert settings.differing_fields(config, old) == ["config.data.resize: False -> True"]
 
 
 def test_it_gives_the_numbers_that_it_gave(old, tmp_path):

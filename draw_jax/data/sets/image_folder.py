@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from draw_jax.data import cache
+from draw_jax.data import cache, pictures
 from draw_jax.data.interface import ArraySplit, DataNotFound
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # in any letter case
@@ -72,12 +72,7 @@ def read(
         ValueError: an image_shape with another C.
         DataNotFound: no such folder, or no picture for the split in it.
     """
-    height, width, channels = image_shape
-    if channels not in (1, 3) or min(height, width) < 1:
-        raise ValueError(
-            "expected config.model.image_shape (H, W, C) with C 1 (grey) or 3 (colour) for "
-            f"image_folder, got {tuple(image_shape)}"
-        )
+    height, width, channels = pictures.check_shape(image_shape, "image_folder")
     if not data_dir:
         raise DataNotFound(
             f"data set 'image_folder' needs your folder of pictures: set {flags}data_dir=DIR"
@@ -162,15 +157,7 @@ def _open(path: str | os.PathLike[str], channels: int, need: int | None) -> Imag
             image.draft(mode, (int(image.width / shrink), int(image.height / shrink)))
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I"):  # 16 bits, which `convert` would clip at 255
-            values = np.asarray(image).astype(np.int64).clip(0, 65535)
-            return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert(mode)
-        if image.has_transparency_data:
-            layers = image.convert("RGBA")
-            black = Image.new("RGB", image.size)
-            black.paste(layers.convert("RGB"), mask=layers.getchannel("A"))
-            return black.convert(mode)
-        return image.convert(mode)
+        return pictures.turned(image, channels)
 
 
 def _find(folder: Path) -> list[_File]:
@@ -278,15 +265,7 @@ def _image(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray | str:
         return "broken: " + " ".join(f"{error or type(error).__name__}".split())[:100]
     if picture.width < width or picture.height < height:
         return f"{picture.width}x{picture.height} pixels, less than {width}x{height}"
-    # The largest part of the model's aspect ratio.
-    across = min(picture.width, picture.height * width / height)
-    down = min(picture.height, picture.width * height / width)
-    left, top = (picture.width - across) / 2, (picture.height - down) / 2
-    if (across, down) == (width, height):  # only cut: whole pixels, that stay as they are
-        left, top = int(left), int(top)
-    box = (left, top, left + across, top + down)
-    small = picture.resize((width, height), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
-    return np.asarray(small).reshape(image_shape)
+    return pictures.fitted(picture, height, width)
 
 
 def _listed(skipped: list[str]) -> str:

@@ -1,6 +1,6 @@
 """Film strips: canvases over time, a row per sample and a column per time step.
 
-Frames are the canvases' mean images sigma(c_t), steps are numbered 1..T as in the paper, and
+Frames are the canvases' mean images (of a Bernoulli sigma(c_t)), steps are numbered 1..T as in the paper, and
 windows are any object with arrays g_x, g_y, sigma_sq and delta in pixels numbered from 1.
 """
 
