@@ -37,11 +37,11 @@ def load(
 ) -> Split:
     """Return one split of the data set that the configuration names.
 
-    - `mnist`, `binarized_mnist`, `cifar10`, `omniglot28`, `svhn_cropped`: from `draw_NAME` or
-      `NAME` under data_dir where tensorflow-datasets has prepared either as array_record, else fetched (or taken from
-      manual_dir) and prepared. Validation is the last 10,000 of MNIST's train, of the three last
-      sets' the last 10 %, in the order of tensorflow-datasets, which is one fixed shuffle of
-      the original files; binarized_mnist has a validation split.
+    - `mnist`, `binarized_mnist`, `cifar10`, `omniglot28`, `svhn_cropped`: from `draw_NAME` or `NAME`
+      under data_dir where tensorflow-datasets has prepared either as array_record, else fetched (or
+      taken from manual_dir) and prepared. Validation is the last 10,000 of MNIST's train, of the
+      last three sets' the last 10 %, in the order of tensorflow-datasets, which is one fixed shuffle
+      of the original files; binarized_mnist has a validation split.
     - `digits`: 1,797 scans of 8x8 pixels from scikit-learn, enlarged to 28x28 (bicubic), in seeded
       splits of 1,437 / 180 / 180; no files needed.
     - `image_folder`: the PNG, JPEG and WebP files of data_dir and its sub-folders, cropped and made

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -175,6 +176,40 @@ def test_what_is_prepared_needs_no_archive(tmp_path):
     np.testing.assert_array_equal(np.load(again), images)
 
 
+def test_what_another_process_prepares_is_waited_for(tmp_path, capsys):
+    archive = write_archive(tmp_path, "extra", *boxes("extra", COUNT))
+    with svhn_numbers._alone(tmp_path / "data", "extra"):
+        waiting = threading.Thread(
+            target=svhn_numbers.prepare, args=("extra", archive, tmp_path / "data"), daemon=True
+        )
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive() and not (tmp_path / "data/extra.incomplete").exists()
+    waiting.join(20)
+    assert (tmp_path / "data/extra.npy").exists()
+    assert "waiting for a process that prepares" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [None, "half", "no room"])
+def test_an_archive_that_was_downloaded_goes_when_it_is_of_no_use(tmp_path, monkeypatch, damage):
+    original = write_archive(tmp_path, "extra", *boxes("extra", COUNT)).read_bytes()
+    fetched = []
+
+    def fetch(path):
+        fetched.append(path)
+        path.write_bytes(cut(original) if damage == "half" else original)
+
+    archive = tmp_path / "data/extra.tar.gz"
+    if damage == "no room":
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
+    if damage:
+        with pytest.raises((DataNotFound, OSError), match=r"extra\.tar\.gz|GB are needed"):
+            svhn_numbers.prepare("extra", archive, tmp_path / "data", fetch)
+    else:
+        svhn_numbers.prepare("extra", archive, tmp_path / "data", fetch)
+    assert fetched == [archive] and archive.exists() == (damage == "no room")
+
+
 # --- broken files
 
 
@@ -263,7 +298,7 @@ def test_no_h5py_is_one_line_with_its_command(tmp_path, monkeypatch):
     with pytest.raises(
         DataNotFound, match=r"h5py .*: pip install 'draw-jax\[svhn\]', or pip instal"
     ):
-        svhn_numbers.prepare("extra", archive, tmp_path / "data")
+        svhn_numbers.prepare("extra", archive, tmp_path / "data", pytest.fail)  # fetches nothing
 
 
 def test_no_room_is_told_before_anything_is_decoded(tmp_path, monkeypatch):

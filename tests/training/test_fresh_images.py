@@ -9,7 +9,7 @@ from draw_jax.data.sets import svhn
 from draw_jax.training import loop
 from tests.training.whole_runs import rows, timeless
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
 SMALL = {
     "model.time_steps": 2,
     "model.enc_size": 8,
@@ -26,7 +26,7 @@ SMALL = {
 }
 
 
-@pytest.fixture(params=[pytest.param("mnist_two_digits", marks=pytest.mark.slow), "svhn"])
+@pytest.fixture(params=["mnist_two_digits", "svhn"])
 def config(request, tmp_path):
     """A configuration whose images are of scikit-learn's digits, or prepared numbers of noise."""
     made = importlib.import_module(f"draw_jax.configs.{request.param}").get_config()

@@ -20,6 +20,10 @@ BOXES = "digitStruct.mat"
 _BUFFER = 1 << 20  # bytes
 
 
+class DamagedError(DataNotFound):
+    """An archive that cannot be used as it is, and would have to be downloaded again."""
+
+
 class Numbers(NamedTuple):
     """The house numbers of one archive, in the order of its digitStruct.mat."""
 
@@ -39,7 +43,7 @@ def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
         wanted: tells by its name whether a file is wanted.
 
     Raises:
-        DataNotFound: it is missing, cut short or damaged.
+        DamagedError: it is missing, cut short or damaged.
     """
     try:
         with gzip.open(archive) as unpacked:
@@ -56,10 +60,26 @@ def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
             while unpacked.read(_BUFFER):  # what follows the last file, for the checksum
                 pass
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise DataNotFound(
+        raise DamagedError(
             f"cannot read {archive} ({_cause(error)}): it is cut short, damaged or something else; "
             "download it again"
         ) from None
+
+
+def import_h5py() -> Any:
+    """Return h5py, an optional package.
+
+    Raises:
+        DataNotFound: it is not there; says how to install it.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise DataNotFound(
+            f"cannot import the package h5py ({_cause(error)}), which the boxes of SVHN's digits are "
+            "read with: pip install 'draw-jax[svhn]', or pip install h5py"
+        ) from None
+    return h5py
 
 
 def read_boxes(path: Path, label: str) -> Numbers:
@@ -72,15 +92,10 @@ def read_boxes(path: Path, label: str) -> Numbers:
         label: what it is of, for progress and errors.
 
     Raises:
-        DataNotFound: there is no h5py to read it with, or it is another file.
+        DamagedError: it is damaged or another file.
+        DataNotFound: there is no h5py to read it with.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise DataNotFound(
-            f"cannot import the package h5py ({_cause(error)}), which the boxes of SVHN's digits are "
-            "read with: pip install 'draw-jax[svhn]', or pip install h5py"
-        ) from None
+    h5py = import_h5py()
     try:
         with h5py.File(path) as file:
             names, boxes = file["digitStruct/name"][:, 0], file["digitStruct/bbox"][:, 0]
@@ -100,7 +115,7 @@ def read_boxes(path: Path, label: str) -> Numbers:
                     progress.update()
         return found
     except Exception as error:  # noqa: BLE001 - what is no such file fails in many ways
-        raise DataNotFound(
+        raise DamagedError(
             f"cannot read {BOXES} of {label} ({_cause(error)}): it is damaged or another file; "
             "download the archive again"
         ) from None

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from PIL import Image
 
 from draw_jax.data import cache
 from draw_jax.data.builders import svhn_archive
-from draw_jax.data.interface import DataNotFound
+from draw_jax.data.builders.svhn_archive import DamagedError
 from draw_jax.system.files import cannot_write, write_whole
 
 SIZE = 64  # height and width of a prepared number, pixels
@@ -35,7 +35,9 @@ _SHAPE = (SIZE, SIZE, 3)
 _VERSION = 1  # of what is cut out; another one begins anew
 
 
-def prepare(part: str, archive: Path, folder: Path) -> Path:
+def prepare(
+    part: str, archive: Path, folder: Path, fetch: Callable[[Path], None] | None = None
+) -> Path:
     """Prepare one archive and return the file of its numbers, uint8 [N, 64, 64, 3] (.npy).
 
     Killed in the middle of it, it continues where it was at the next call. A process that finds
@@ -45,18 +47,30 @@ def prepare(part: str, archive: Path, folder: Path) -> Path:
         part: train, extra or test.
         archive: the original .tar.gz.
         folder: where to; made if missing. Beside the file comes `PART.incomplete`, which goes.
+        fetch: makes the archive where it is not there; it is then deleted once it is of no use.
 
     Raises:
-        DataNotFound: the archive is damaged or another one, which is named with the file in it, or
-            there is no h5py.
-        OSError: the folder cannot be written, or has no room.
+        DamagedError: the archive is damaged or another one, which is named with the file in it.
+        DataNotFound: there is no h5py.
+        OSError: there is no archive, or the folder cannot be written or has no room.
     """
     path = folder / f"{part}.npy"
     with _alone(folder, part):
-        if not path.exists():
-            if not archive.is_file():
-                raise DataNotFound(f"there is no file {archive}")
+        if path.exists():  # by another process, meanwhile
+            return path
+        svhn_archive.import_h5py()  # before gigabytes are downloaded
+        if fetch:
+            fetch(archive)
+        if not archive.is_file():
+            raise FileNotFoundError(f"there is no file {archive}")
+        try:
             _prepare(part, archive, folder / f"{part}.incomplete", path)
+        except DamagedError:
+            if fetch:
+                archive.unlink()
+            raise
+        if fetch:
+            archive.unlink()
     return path
 
 
@@ -127,12 +141,12 @@ def _numbers(part: str, archive: Path, work: Path) -> svhn_archive.Numbers:
         )
         found = _boxes(archive)
         if len(found.names) != COUNTS[part]:
-            raise DataNotFound(
+            raise DamagedError(
                 f"{archive} has {len(found.names):,} numbers, and the original {part}.tar.gz "
                 f"{COUNTS[part]:,}: it is another file"
             )
         if not found.digits.all():
-            raise DataNotFound(_no_box(archive, found.names[found.digits == 0][0]))
+            raise DamagedError(_no_box(archive, found.names[found.digits == 0][0]))
         write_whole(file, lambda opened: np.savez(opened, **found._asdict()))
     with np.load(file) as stored:
         return svhn_archive.Numbers(**stored)
@@ -144,7 +158,7 @@ def _boxes(archive: Path) -> svhn_archive.Numbers:
             file.write(content)
             file.flush()
             return svhn_archive.read_boxes(Path(file.name), str(archive))
-    raise DataNotFound(f"{archive} has no {svhn_archive.BOXES}: it is another file")
+    raise DamagedError(f"{archive} has no {svhn_archive.BOXES}: it is another file")
 
 
 def _no_box(archive: Path, name: str) -> str:
@@ -168,7 +182,7 @@ def _fill(archive: Path, numbers: svhn_archive.Numbers, work: Path) -> None:
 
     def wanted(name: str) -> bool:
         if name.endswith(".png") and name not in boxed:
-            raise DataNotFound(_no_box(archive, name))
+            raise DamagedError(_no_box(archive, name))
         return name in rows and not done[rows[name]]
 
     def make(file: tuple[str, bytes]) -> tuple[int, np.ndarray]:
@@ -177,7 +191,7 @@ def _fill(archive: Path, numbers: svhn_archive.Numbers, work: Path) -> None:
             return rows[name], number(content, boxes[rows[name]])
         except Exception as error:  # noqa: BLE001 - whatever Pillow raises for a broken file
             cause = " ".join(str(error or type(error).__name__).split())[:200]
-            raise DataNotFound(
+            raise DamagedError(
                 f"{archive}: {name} cannot be used ({cause}): download the archive again"
             ) from None
 
@@ -208,7 +222,7 @@ def _fill(archive: Path, numbers: svhn_archive.Numbers, work: Path) -> None:
             write_whole(noted, lambda opened: np.save(opened, done))
             progress.update(len(made))
     if not done.all():
-        raise DataNotFound(
+        raise DamagedError(
             f"{archive} lacks {(~done).sum():,} of the pictures that {svhn_archive.BOXES} names, the "
             f"first of them {names[~done][0]}: download it again"
         )
@@ -237,6 +251,11 @@ def _alone(folder: Path, part: str) -> Iterator[None]:
             lock = stack.enter_context((folder / f".{part}.lock").open("w"))
         except OSError as error:
             raise cannot_write(folder, error) from None
-        with contextlib.suppress(OSError):  # a file system without locks, as some clusters have
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for a process that prepares {folder}", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks, as some clusters have
+            pass
         yield

@@ -1,6 +1,7 @@
 """SVHN's full house numbers (Netzer et al. 2011), mapped into memory and cropped as they are read."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -105,13 +106,12 @@ def read(data_dir: Path, manual_dir: str, split: str, flags: str, seed: int) -> 
 
 
 def _prepare(part: str, folder: Path, manual_dir: str) -> None:
-    archive = Path(manual_dir).expanduser() / f"{part}.tar.gz"
-    if not manual_dir:
-        archive = folder / "downloads" / f"{part}.tar.gz"
-        download.download(f"{URL}{part}.tar.gz", archive)
-    svhn_numbers.prepare(part, archive, folder)
-    if not manual_dir:
-        archive.unlink(missing_ok=True)
+    name = f"{part}.tar.gz"
+    if manual_dir:
+        svhn_numbers.prepare(part, Path(manual_dir).expanduser() / name, folder)
+        return
+    fetch = functools.partial(download.download, URL + name)
+    svhn_numbers.prepare(part, folder / name, folder, fetch)
 
 
 def _opened(path: Path) -> np.ndarray:
