@@ -18,7 +18,9 @@ COMPLETE = {
     "convnet": "cluttered_mnist_convnet",
     "ram": "cluttered_mnist_ram",
 }  # of each kind, every field's comment
-MADE = ("cluttered_mnist",)  # sets whose size is a field
+# Fields of one data set alone, beside those that its kind's complete configuration has.
+OF_A_SET = {"two_digits": {"data.source": str, "data.size": int}}
+MADE = ("cluttered_mnist", "two_digits")  # sets whose size is a field
 # What other programs call by name.
 CONTRACT = {
     *("seed", "kind", "data.name", "data.data_dir", "data.manual_dir", "data.binarization"),
@@ -50,6 +52,7 @@ def test_a_config_is_complete_and_builds_its_model(name):
     variables = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
     assert len(jax.tree.leaves(variables["params"])) > 5
     types = {key: type(value) for key, value in fields(complete).items()}
+    types |= OF_A_SET.get(config.data.name, {})
     assert {key: type(value) for key, value in fields(config).items()} == types
     if config.train.decay_steps:  # a schedule that ends where the run does
         assert config.train.decay_steps == config.train.num_steps
@@ -93,6 +96,12 @@ def test_every_field_that_mnist_lacks_has_a_comment(name):
     assert all(commented.get(field) for field in model)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if load(name).data.name in OF_A_SET])
+def test_every_field_of_one_data_set_alone_has_a_comment(name):
+    commented = assignments(name)
+    assert all(commented[field] for field in OF_A_SET[load(name).data.name])
+
+
 def test_the_names_of_the_contract():
     assert fields(load("mnist")).keys() >= CONTRACT
 
@@ -106,6 +115,32 @@ def test_mnist_is_table_3_of_the_paper():
     assert (model.read_size, model.write_size, model.image_shape) == (2, 5, (28, 28, 1))
     assert load("mnist").data.name == "binarized_mnist"
     assert load("mnist").data.binarization == "fixed"
+
+
+def test_two_digits_are_those_of_the_paper_and_its_sizes_those_of_a_re_run():
+    config = load("mnist_two_digits")
+    model, data = config.model, config.data
+    assert (model.time_steps, model.enc_size, model.dec_size, model.latent_size) == (
+        *(96, 256, 256),
+        100,
+    )
+    assert (model.read_size, model.write_size, data.size, data.source) == (2, 5, 60, "mnist")
+
+
+def test_svhn_is_table_3_of_the_paper():
+    model = load("svhn").model
+    assert (model.time_steps, model.enc_size, model.dec_size, model.latent_size) == (
+        *(32, 800, 800),
+        100,
+    )
+    assert (model.read_size, model.write_size, model.image_shape) == (12, 12, (54, 54, 3))
+    assert load("svhn").data.binarization == "none"
+
+
+def test_cropped_svhn_has_the_sizes_of_a_re_run():
+    model = load("svhn_cropped").model
+    assert (model.time_steps, model.enc_size, model.dec_size) == (32, 512, 512)
+    assert (model.read_size, model.write_size, model.image_shape) == (5, 5, (32, 32, 3))
 
 
 @pytest.mark.parametrize(("name", "time_steps"), [("cluttered_mnist", 8), ("cluttered_mnist_4", 4)])

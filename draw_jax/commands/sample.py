@@ -4,6 +4,7 @@ With neither --workdir nor --pretrained it draws with the shipped weights `mnist
 reconstructs a picture of your own, or names its class. Repeatable by --seed. Exit codes: 0 drawn, 1 error, 2 bad flags.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ NEED_DATA = ("reconstruct", "nearest", "glimpses")
 DEFAULT_KINDS = ("samples", "sequence", "glimpses")  # those of them that the model has
 ROWS = {"glimpses": 3}  # which fill a screen; 8 of the others
 MAX_IMAGES = 10_000
+_ROOM = 2**30  # bytes of a whole split as float32
 
 FLAGS = flags.FlagValues()
 _MODEL = model_flags.define_model(
@@ -197,7 +199,13 @@ def _run() -> str:
 def _data(config: "ConfigDict", split: str, count: int | None) -> "kinds.Data":
     """Returns the first images of a split as the model sees them; one fixed draw where it binarises.
 
-    Where MNIST's digits would have to be downloaded, clutter is made of scikit-learn's.
+    Args:
+        config: of the run.
+        split: train, validation or test.
+        count: images; None: all, or of a split without an end and of a large one as many as have
+            room in memory, which is then said.
+
+    Where MNIST's digits would have to be downloaded, the sets made of them are of scikit-learn's.
     """
     import jax
     import numpy as np
@@ -206,7 +214,7 @@ def _data(config: "ConfigDict", split: str, count: int | None) -> "kinds.Data":
     from draw_jax.drawing.kinds import Data
 
     data = config.data.copy_and_resolve_references()
-    made_of_mnist = (data.name, data.get("source")) == ("cluttered_mnist", "mnist")
+    made_of_mnist = data.name in sources.MADE and data.get("source") == "mnist"
     if made_of_mnist and not (data.manual_dir or fetch.find(sources.root(data), "mnist")):
         print(
             "MNIST is not on this disk (--data_dir=DIR says where else it is): the images are made "
@@ -215,7 +223,10 @@ def _data(config: "ConfigDict", split: str, count: int | None) -> "kinds.Data":
         data.source = "digits"
     stored = splits.load(data, split, config.model.image_shape, flags="--")
     splits.check_shape(stored, config.model.image_shape)
-    size = len(stored) if count is None else min(count, len(stored))
+    room = _ROOM // (4 * math.prod(stored.image_shape))
+    size = min(len(stored), room if count is None else count)
+    if count is None and size < len(stored):
+        print(f"the first {size:,} images of {data.name}'s {split} split stand for all of it")
     images, labels = stored.batch(np.arange(size))
     shown = splits.prepare(images, data.binarization, jax.random.key(0))
     return Data(np.asarray(shown), labels)

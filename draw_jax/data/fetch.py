@@ -15,7 +15,7 @@ from absl import logging
 from draw_jax.data import prepared
 from draw_jax.data.interface import NO_FILES, DataNotFound
 
-NAMES = ("mnist", "binarized_mnist", "cifar10", "omniglot28")
+NAMES = ("mnist", "binarized_mnist", "cifar10", "omniglot28", "svhn_cropped")
 _TIMEOUT_SECONDS = 5
 
 
@@ -48,6 +48,7 @@ def build(name: str, data_dir: Path, manual_dir: str, flags: str) -> Path:
                 draw_cifar10,
                 draw_mnist,
                 draw_omniglot28,
+                draw_svhn_cropped,
             )
         except Exception as error:
             prepared.refuse_failed_import(error)
@@ -58,6 +59,7 @@ def build(name: str, data_dir: Path, manual_dir: str, flags: str) -> Path:
         "binarized_mnist": (draw_binarized_mnist.DrawBinarizedMnist, draw_binarized_mnist.URL),
         "cifar10": (draw_cifar10.DrawCifar10, draw_cifar10.URL),
         "omniglot28": (draw_omniglot28.DrawOmniglot28, draw_omniglot28.URL),
+        "svhn_cropped": (draw_svhn_cropped.DrawSvhnCropped, draw_svhn_cropped.URL),
     }[name]
     files = {url: i.filename for url, i in builder.url_infos.items() if url.startswith(base)}
     manual = Path(manual_dir).expanduser() if manual_dir else None

@@ -1,8 +1,10 @@
 """Colour images turned grey."""
 
+import dataclasses
+
 import numpy as np
 
-from draw_jax.data.interface import ArraySplit, Split
+from draw_jax.data.interface import ArraySplit, Batch, Split
 
 _WEIGHTS = np.array([299, 587, 114], np.uint32)  # thousandths of red, green and blue
 _BLOCK = 4096  # images at a time, as the sums take four times the memory of the images
@@ -31,17 +33,56 @@ def luma(images: np.ndarray) -> np.ndarray:
     return result
 
 
-def turned(split: Split, name: str) -> ArraySplit:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Turned:
+    """A split of colour images that are not in memory, turned grey as they are read."""
+
+    split: Split
+
+    binary = False
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Those of the split."""
+        return self.split.labels
+
+    @property
+    def endless(self) -> bool:
+        """Whether the split is."""
+        return self.split.endless
+
+    @property
+    def varied(self) -> bool:
+        """Whether the split is."""
+        return self.split.varied
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """The shape (H, W, 1) of every image."""
+        return *self.split.image_shape[:2], 1
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """Return the images at some indices, uint8 [B, H, W, 1], with their labels."""
+        images, labels = self.split.batch(indices)
+        return Batch(luma(images), labels)
+
+
+def turned(split: Split, name: str) -> Split:
     """Return a split of colour images as one of grey images, with its labels.
 
     Args:
-        split: in memory.
+        split: in memory, then turned at once, or made as it is read.
         name: of the data set, for the error.
 
     Raises:
         ValueError: if its images are grey.
     """
-    if not isinstance(split, ArraySplit) or split.image_shape[2] != 3:
+    if split.image_shape[2] != 3:
         raise ValueError(f"data set {name!r} is grey already: set config.data.grey to False")
+    if not isinstance(split, ArraySplit):
+        return Turned(split)
     images = luma(split.images)
     return ArraySplit(images, split.labels, bool(((images == 0) | (images == 255)).all()))

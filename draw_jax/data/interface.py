@@ -37,6 +37,13 @@ class Split(Protocol):
     def endless(self) -> bool:
         """Whether it is a stream, of which training reads every image once."""
 
+    @property
+    def varied(self) -> bool:
+        """Whether an image is another one at each visit, such as a crop at a random place.
+
+        Training then asks for index + len * epoch, and `batch` takes any index from 0 on.
+        """
+
     def __len__(self) -> int: ...
 
     @property
@@ -47,7 +54,7 @@ class Split(Protocol):
         """Return the images at some indices, in their order, with their labels.
 
         Args:
-            indices: integers [B] in [0, N).
+            indices: integers [B] in [0, N); of a varied split any from 0 on.
         """
 
 
@@ -59,6 +66,7 @@ class ArraySplit:
     labels: np.ndarray | None  # int32 [N]
     binary: bool
     endless = False
+    varied = False
 
     def __len__(self) -> int:
         return len(self.images)

@@ -7,13 +7,19 @@ from typing import Any
 
 from draw_jax.data import fetch, pictures, prepared
 from draw_jax.data.interface import NO_FILES, ArraySplit, DataNotFound, Split
-from draw_jax.data.sets import arrays, digits, image_folder
+from draw_jax.data.sets import arrays, digits, image_folder, svhn
 from draw_jax.data.sets.cluttered import Cluttered
+from draw_jax.data.sets.two_digits import TwoDigits
 
 # Sets that are known to be a fixed binarisation, or not to be one; for the others decoding finds out.
 _BINARY = {"mnist": False, "binarized_mnist": True}
-_OWN_SIZE = ("digits", "cluttered_mnist")  # are made at it, whatever the model reads
-_DIGITS = ("mnist", "digits")  # of which cluttered_mnist can be made
+_DIGITS = ("mnist", "digits")  # of which the sets below can be made
+# Sets that are made as they are read: the configuration that has every field, and those of their own.
+MADE = {
+    "cluttered_mnist": ("cluttered_mnist", ("source", "size", "clutter", "crop_size")),
+    "two_digits": ("mnist_two_digits", ("source", "size")),
+}
+_OWN_SIZE = ("digits", "svhn", *MADE)  # are made at it, whatever the model reads
 
 
 def named(
@@ -23,15 +29,17 @@ def named(
     if not config.name.strip():
         raise ValueError(
             "config.data.name is empty: set it to mnist, binarized_mnist, cluttered_mnist, "
-            "cifar10, omniglot28, digits, image_folder, npz, or a folder under data_dir that "
-            "tensorflow-datasets has prepared"
+            "two_digits, cifar10, omniglot28, svhn, svhn_cropped, digits, image_folder, npz, or a "
+            "folder under data_dir that tensorflow-datasets has prepared"
         )
     if config.resize and config.name in _OWN_SIZE:
         raise ValueError(
             f"data set {config.name!r} is made at its own size: set config.data.resize to False"
         )
-    if config.name == "cluttered_mnist":
-        return _cluttered(config, split, flags, seed)
+    if config.name in MADE:
+        return _made(config, split, flags, seed)
+    if config.name == "svhn":
+        return svhn.read(root(config), config.manual_dir, split, flags, seed)
     return _load(config.name, config, split, image_shape, flags)
 
 
@@ -42,12 +50,11 @@ def root(config: Any) -> Path:
     ).expanduser()
 
 
-def _cluttered(config: Any, split: str, flags: str, seed: int) -> Cluttered:
-    for field in ("source", "size", "clutter", "crop_size"):
+def _made(config: Any, split: str, flags: str, seed: int) -> Cluttered | TwoDigits:
+    complete, fields = MADE[config.name]
+    for field in fields:
         if field not in config:
-            raise ValueError(
-                f"config.data.{field}: missing; configs/cluttered_mnist.py has every field"
-            )
+            raise ValueError(f"config.data.{field}: missing; configs/{complete}.py has every field")
     if config.source not in _DIGITS:
         raise ValueError(
             f"config.data.source: expected {' or '.join(_DIGITS)}, got {config.source!r}"
@@ -61,10 +68,12 @@ def _cluttered(config: Any, split: str, flags: str, seed: int) -> Cluttered:
             if not flags.startswith("--config"):
                 raise
             raise DataNotFound(
-                f"{error}\nOr make the clutter of scikit-learn's digits, which need no files: "
+                f"{error}\nOr make the images of scikit-learn's digits, which need no files: "
                 f"{flags}source=digits"
             ) from None
     seed = seed if split == "train" else 0
+    if config.name == "two_digits":
+        return TwoDigits(source, seed, split, config.size)
     return Cluttered(source, seed, split, config.size, config.clutter, config.crop_size)
 
 
@@ -126,7 +135,7 @@ def _from_folder(
 
 def _not_found(name: str, data_dir: Path, flags: str) -> str:
     return f"""data set {name!r} is not here: other names are mnist, binarized_mnist, cluttered_mnist,
-cifar10, omniglot28, digits, image_folder, npz
+two_digits, cifar10, omniglot28, svhn, svhn_cropped, digits, image_folder, npz
 Looked in {data_dir} for an array_record folder {name}{prepared.there(data_dir, name)}.
 Three ways out:
 - where there are a network and TensorFlow: \

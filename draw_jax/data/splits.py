@@ -37,11 +37,11 @@ def load(
 ) -> Split:
     """Return one split of the data set that the configuration names.
 
-    - `mnist`, `binarized_mnist`, `cifar10`, `omniglot28`: from `draw_NAME` or `NAME` under data_dir
-      where tensorflow-datasets has prepared either as array_record, else fetched (or taken from
-      manual_dir) and prepared. Validation is the last 10,000 of MNIST's train, of cifar10's and
-      omniglot28's the last 10 %, in the order of tensorflow-datasets, which is one fixed shuffle of
-      the original files; binarized_mnist has a validation split.
+    - `mnist`, `binarized_mnist`, `cifar10`, `omniglot28`, `svhn_cropped`: from `draw_NAME` or `NAME`
+      under data_dir where tensorflow-datasets has prepared either as array_record, else fetched (or
+      taken from manual_dir) and prepared. Validation is the last 10,000 of MNIST's train, of the
+      last three sets' the last 10 %, in the order of tensorflow-datasets, which is one fixed shuffle
+      of the original files; binarized_mnist has a validation split.
     - `digits`: 1,797 scans of 8x8 pixels from scikit-learn, enlarged to 28x28 (bicubic), in seeded
       splits of 1,437 / 180 / 180; no files needed.
     - `image_folder`: the PNG, JPEG and WebP files of data_dir and its sub-folders, cropped and made
@@ -51,6 +51,9 @@ def load(
       else a seeded 10 % of its train.
     - `cluttered_mnist`: made of the digits of `config.data.source` (mnist or digits) as it is read,
       from `size`, `clutter` and `crop_size`; see `cluttered.Cluttered`. Training is endless.
+    - `two_digits`: two of such digits in an image of `size`; see `two_digits.TwoDigits`. Endless, too.
+    - `svhn`: full house numbers in colour, 54x54, prepared once from the original archives; see
+      `svhn.read`. Training crops a number at another place at each visit.
     - any other name: a folder under data_dir that tensorflow-datasets has prepared as array_record.
       Validation is the set's own, else the last 10 % of its train (at least 1 image).
 
@@ -139,11 +142,14 @@ def check_labels(split: Split, classes: int) -> None:
 def training_indices(split: Split, seed: int, step: int, batch_size: int) -> np.ndarray:
     """Return the images of one training step, int64 [batch_size]: those of `batch_indices`.
 
-    Of an endless split they are the next ones, so that no image comes twice.
+    Of an endless split they are the next ones, so that no image comes twice. Of a varied one they
+    count on over the epochs, so that an image of a later epoch has an index of its own.
     """
+    places = np.arange(step * batch_size, (step + 1) * batch_size)
     if split.endless:
-        return np.arange(step * batch_size, (step + 1) * batch_size)
-    return batch_indices(seed, step, len(split), batch_size)
+        return places
+    indices = batch_indices(seed, step, len(split), batch_size)
+    return indices + places // len(split) * len(split) if split.varied else indices
 
 
 def prepare(

@@ -28,7 +28,7 @@ def box(data: Any) -> float | None:
     Args:
         data: `config.data`.
     """
-    if data.name == "cluttered_mnist":
+    if data.name in ("cluttered_mnist", "two_digits"):
         return _DIGIT / data.size
     return _BOXES.get(data.name)
 

@@ -7,7 +7,7 @@ import pytest
 
 from draw_jax.data import splits
 from draw_jax.data.interface import ArraySplit
-from draw_jax.data.sets import cluttered
+from draw_jax.data.sets import composing
 from draw_jax.data.sets.cluttered import Cluttered, Places
 from tests.data.helpers import config, store
 
@@ -217,7 +217,7 @@ def test_places_are_uniform_over_all_that_fit(field):
 def test_draws_are_independent(other):
     def eighths(seed=0, split="train", first=0):
         indices = first + np.arange(COUNT)
-        return cluttered._below(cluttered._draws(seed, split, indices, 6), 8)
+        return composing.below(composing.draws(seed, split, indices, 6), 8)
 
     ours = eighths()
     theirs = {
@@ -233,7 +233,7 @@ def test_draws_are_independent(other):
 def test_no_draw_comes_twice():
     # As two seeds, splits or indices would have, whose streams were parts of one another.
     found = [
-        cluttered._draws(seed, split, first + np.arange(1000), 43)
+        composing.draws(seed, split, first + np.arange(1000), 43)
         for seed in (0, 1, 2, 2**32 - 1)
         for split in splits.SPLITS
         for first in (0, 2**40)

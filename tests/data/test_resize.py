@@ -85,7 +85,7 @@ def test_each_size_has_a_cache_of_its_own(tmp_path, cache_dir):
     assert len(list(cache_dir.iterdir())) == 4
 
 
-@pytest.mark.parametrize("name", ["digits", "cluttered_mnist"])
+@pytest.mark.parametrize("name", ["digits", "cluttered_mnist", "two_digits", "svhn"])
 def test_a_set_that_is_made_here_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match=f"{name!r} is made at its own size: set config.data.res"):
         splits.load(config(name, tmp_path, resize=True), "train", (8, 8, 1))

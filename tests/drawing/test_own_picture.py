@@ -93,6 +93,14 @@ def test_scikit_learns_digits_fill_their_frame(tmp_path):
     assert digit[0].any() and digit[-1].any()
 
 
+@pytest.mark.parametrize("name", ["cluttered_mnist", "two_digits"])
+def test_a_digit_is_as_large_as_those_of_a_set_of_larger_images(tmp_path, name):
+    share = own_picture.box(ConfigDict({"name": name, "size": 60}))
+    digit = load(picture(), tmp_path / "a.png", share, (60, 60, 1))[0, :, :, 0]
+    rows, columns = np.nonzero(digit > 0.1)
+    assert 19 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 21
+
+
 def test_another_picture_is_its_middle_at_its_own_brightness(tmp_path):
     y, x = np.mgrid[:60, :100]
     colours = np.stack([2 * x, 4 * y, 200 - 2 * x], -1).astype(np.uint8)

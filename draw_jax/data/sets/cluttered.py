@@ -9,12 +9,10 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from draw_jax.data.interface import Batch, Split
+from draw_jax.data.sets.composing import ENDLESS, add, below, draws, windows
 
-_SPLITS = ("train", "validation", "test")
-_ENDLESS = 2**62  # images of a stream
 _MOST_CLUTTER = 1000  # crops in an image; far fewer fill any canvas
 
 
@@ -48,6 +46,7 @@ class Cluttered:
     crop_size: int  # height and width of a crop, pixels
 
     binary = False
+    varied = False
 
     def __post_init__(self) -> None:
         """Checks the fields, as `config.data` gives them."""
@@ -78,7 +77,7 @@ class Cluttered:
         return self.split == "train"
 
     def __len__(self) -> int:
-        return _ENDLESS if self.endless else len(self.digits)
+        return ENDLESS if self.endless else len(self.digits)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -103,19 +102,19 @@ class Cluttered:
     def places(self, indices: np.ndarray) -> Places:
         """Return what the images at some indices [B] are made of."""
         height, width, _ = self.digits.image_shape
-        draws = _draws(self.seed, self.split, indices, 3 + 5 * self.clutter)
-        digit, top, left = draws[:3]
-        source, source_top, source_left, crop_top, crop_left = (draws[3 + j :: 5] for j in range(5))
+        drawn = draws(self.seed, self.split, indices, 3 + 5 * self.clutter)
+        digit, top, left = drawn[:3]
+        source, source_top, source_left, crop_top, crop_left = (drawn[3 + j :: 5] for j in range(5))
         count, crop = len(self.digits), self.crop_size
         return Places(
-            _below(digit, count) if self.endless else np.asarray(indices, np.int64),
-            _below(top, self.size - height + 1),
-            _below(left, self.size - width + 1),
-            _below(source, count),
-            _below(source_top, height - crop + 1),
-            _below(source_left, width - crop + 1),
-            _below(crop_top, self.size - crop + 1),
-            _below(crop_left, self.size - crop + 1),
+            below(digit, count) if self.endless else np.asarray(indices, np.int64),
+            below(top, self.size - height + 1),
+            below(left, self.size - width + 1),
+            below(source, count),
+            below(source_top, height - crop + 1),
+            below(source_left, width - crop + 1),
+            below(crop_top, self.size - crop + 1),
+            below(crop_left, self.size - crop + 1),
         )
 
     @functools.cached_property
@@ -136,47 +135,11 @@ def paint(digits: np.ndarray, places: Places, size: int, crop_size: int) -> np.n
         crop_size: height and width of a crop, pixels.
     """
     canvas = np.zeros((len(places.digit), size, size), np.uint8)
-    crops = _windows(digits, crop_size, crop_size)
+    crops = windows(digits, crop_size, crop_size)
     chosen = places.source, places.source_top, places.source_left
     for source, top, left, crop_top, crop_left in zip(
         *chosen, places.crop_top, places.crop_left, strict=True
     ):
-        _add(canvas, crops[source, top, left], crop_top, crop_left)
-    _add(canvas, digits[places.digit], places.top, places.left)
+        add(canvas, crops[source, top, left], crop_top, crop_left)
+    add(canvas, digits[places.digit], places.top, places.left)
     return canvas[..., None]
-
-
-def _add(canvas: np.ndarray, parts: np.ndarray, top: np.ndarray, left: np.ndarray) -> None:
-    """Adds a part [B, h, w] to each canvas [B, H, W], up to white."""
-    at = np.arange(len(canvas)), top, left
-    windows = _windows(canvas, *parts.shape[1:])
-    below = windows[at]
-    windows[at] = below + np.minimum(parts, 255 - below)  # uint8, which would wrap around
-
-
-def _windows(images: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns every window of each image, a view [B, tops, lefts, height, width]."""
-    return sliding_window_view(images, (height, width), axis=(1, 2), writeable=True)
-
-
-def _below(draws: np.ndarray, limit: int) -> np.ndarray:
-    """Returns whole numbers of [0, limit), int64, from 32 bits of each draw; limit <= 2^31."""
-    return ((draws >> np.uint64(32)) * np.uint64(limit) >> np.uint64(32)).astype(np.int64)
-
-
-def _draws(seed: int, split: str, indices: np.ndarray, count: int) -> np.ndarray:
-    """Returns 64 random bits for each (seed, split, index, k < count), uint64 [count, B].
-
-    A hash of the four: the finaliser of SplitMix64 (Steele, Lea and Flood 2014). NumPy's generators
-    would have to be made anew for every image, which takes longer than the image.
-    """
-    key = _mix(np.array([seed * len(_SPLITS) + _SPLITS.index(split)], np.uint64))
-    streams = _mix(key + np.asarray(indices).astype(np.uint64))
-    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return _mix(streams[None] + steps[:, None])
-
-
-def _mix(bits: np.ndarray) -> np.ndarray:
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
