@@ -37,6 +37,8 @@ class Setting(NamedTuple):
 _WHILE = "--xla_gpu_enable_command_buffer=+WHILE"
 SETTINGS = {
     "default": Setting({}),
+    # CPUs else have a device for each core.
+    "one_device": Setting({"train.cpu_devices": 1}),
     "unroll_2": Setting({"model.unroll": 2}),
     "unroll_4": Setting({"model.unroll": 4}),
     "unroll_8": Setting({"model.unroll": 8}),
@@ -84,7 +86,8 @@ def obstacle(setting: Setting, config: ConfigDict, device: str) -> str:
     """Returns why a setting cannot be tried here, or nothing."""
     if setting.gpu_only and device != "gpu":
         return "for GPUs only"
-    missing = [field for field in setting.fields if field.split(".")[1] not in config.model]
+    places = {field: field.split(".") for field in setting.fields}
+    missing = [field for field, (group, name) in places.items() if name not in config[group]]
     return f"no config.{missing[0]}" if missing else ""
 
 

@@ -114,6 +114,7 @@ def study(place, *commands):
     return forked(whole, cwd=place, XDG_CACHE_HOME=str(place / "caches"))
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_draws(place):
     words = ("--workdir=drawer", "--classifier=namer", "--pairs=20", "--out=out", "--json=x.json")
     (done,) = study(place, words)
@@ -126,6 +127,7 @@ def test_the_command_prints_a_table_and_draws(place):
             assert min(picture.size) > 100
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line(place):
     told = {
         ("--classifier=namer",): (2, "Give one of --workdir=DIR and --pretrained"),
