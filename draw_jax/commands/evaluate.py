@@ -1,6 +1,7 @@
 """Measures a model: draw-jax evaluate --workdir=runs/mnist --split=test.
 
 One exact pass over a whole split; the result depends on neither the batch size nor the devices.
+With --json=FILE, what a long pass has found so far is kept in FILE.part, and the same command goes on.
 Exit codes: 0 measured, 1 error, 2 bad flags.
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from ml_collections import ConfigDict
 
+from draw_jax import __version__
 from draw_jax.commands import model_flags
 from draw_jax.system import cli
 
@@ -23,6 +25,9 @@ _MODEL = model_flags.define_model(FLAGS, pretrained="Or the name of shipped weig
 _SPLIT = flags.DEFINE_string("split", "test", "train, validation or test", flag_values=FLAGS)
 _SAMPLES = flags.DEFINE_integer(
     "importance_samples", 0, "K of the importance-weighted bound", flag_values=FLAGS
+)
+_IMAGES = flags.DEFINE_integer(
+    "images", None, "Only the first so many of the split", flag_values=FLAGS
 )
 _NEAREST = flags.DEFINE_integer(
     "nearest_nll",
@@ -43,9 +48,9 @@ flags.register_validator("json", cli.check_writable, flag_values=FLAGS)
 
 def main() -> int:
     """Evaluates, prints and returns the exit code."""
-    for name, value, least in (("importance_samples", _SAMPLES, 0), ("batch_size", _BATCH, 1)):
-        if not least <= value.value <= 10**6:
-            raise ValueError(f"--{name}: expected {least} to 1,000,000, got {value.value}")
+    for flag, least in ((_SAMPLES, 0), (_BATCH, 1), (_IMAGES, 1)):
+        if flag.value is not None and not least <= flag.value <= 10**6:
+            raise ValueError(f"--{flag.name}: expected {least} to 1,000,000, got {flag.value}")
     if _NEAREST.value is not None and not 1 <= _NEAREST.value <= 10_000:
         raise ValueError(f"--nearest_nll: expected 1 to 10,000 images, got {_NEAREST.value}")
     if _SEED.value is not None:
@@ -56,6 +61,7 @@ def main() -> int:
 
     from draw_jax.data import splits
     from draw_jax.evaluation import passes
+    from draw_jax.evaluation.partial import Partial
     from draw_jax.model import build
     from draw_jax.model.draw import Draw
     from draw_jax.system import compilation, devices, files
@@ -72,7 +78,16 @@ def main() -> int:
     seed = config.seed if _SEED.value is None else _SEED.value
     task = build.task(model)
     splits.check_labels(split, task.classes)
-    with tqdm(total=len(split), unit="image", disable=None) as bar:
+    count = min(len(split), _IMAGES.value or len(split))
+    found = Partial()
+    if _JSON.value:
+        part = Path(f"{_JSON.value}.part")
+        found = Partial(part, _identity(config, variables, seed, count))
+        if found.done or found.samples:
+            print(f"going on from {part}: {found.done:,} of {count:,} images are done")
+    samples = _SAMPLES.value  # of each image: what takes the time
+    unit = "sample" if samples else "image"
+    with tqdm(total=count * (samples or 1), unit=unit, disable=None) as bar:
         result = passes.evaluate(
             task,
             variables,
@@ -80,8 +95,11 @@ def main() -> int:
             lambda image, key: splits.prepare(image, config.data.binarization, key),
             build.keys(seed).evaluate,
             batch_size=_BATCH.value,
-            importance_samples=_SAMPLES.value,
-            on_batch=lambda done: bar.update(done - bar.n),
+            importance_samples=samples,
+            on_batch=lambda done: bar.update(done * (samples or 1) - bar.n),
+            on_samples=lambda done: bar.update(done - bar.n),
+            images=count,
+            partial=found,
         )
     if _NEAREST.value:
         result |= _nearest(config, model, variables, seed, _NEAREST.value)
@@ -98,6 +116,7 @@ def main() -> int:
     if _JSON.value:  # before anything is printed, for what reads that may be gone
         text = json.dumps(result)
         files.write_whole(Path(_JSON.value), lambda file: file.write(f"{text}\n".encode()))
+        found.finish()
     print(f"{config.data.name} ({config.data.binarization}), {_SPLIT.value}, per image:")
     more = ("importance_weighted_nll", "importance_weighted_bits_per_dim")
     shown = [name for name in (*task.columns, *more) if name in result]
@@ -114,6 +133,15 @@ def main() -> int:
         )
     print(json.dumps(result))
     return 0
+
+
+def _identity(config: ConfigDict, variables: "Variables", seed: int, count: int) -> str:
+    """Returns what decides each image's terms: the weights, the data and the flags."""
+    from draw_jax.runs import leaves
+
+    digests = {name: leaves.digest(leaf) for name, leaf in leaves.flatten(variables).items()}
+    told = (_SPLIT.value, seed, count, _SAMPLES.value, _BATCH.value, __version__)
+    return json.dumps([json.loads(config.to_json()), digests, told], sort_keys=True)
 
 
 def _nearest(

@@ -9,6 +9,8 @@ import numpy as np
 
 from draw_jax.model.task import Task, Variables
 
+_AT_A_TIME = 10  # samples between two looks at how far it is
+
 Prepare = Callable[[jax.Array, jax.Array], jax.Array]  # (uint8 [H, W, C], key) -> [H, W, C]
 
 
@@ -20,8 +22,12 @@ def weighted_nll(
     indices: jax.Array,
     key: jax.Array,
     samples: int,
+    begun: tuple[int, jax.Array | np.ndarray] | None = None,
+    on_samples: Callable[[int, jax.Array], None] = lambda done, log_sum: None,
 ) -> jax.Array:
     """Returns -log(1/K sum_k p(x, z_k) / q(z_k | x)) of each image, [B] nats, an upper bound.
+
+    In a memory that does not depend on K: of the samples only the sum of the weights is kept.
 
     Args:
         task: of a model with latents.
@@ -31,11 +37,17 @@ def weighted_nll(
         indices: of the images in their split [B].
         key: of the noise; image i draws from `fold_in(key, i)`.
         samples: K, >= 1.
+        begun: how many of them are done, and the log of the sum of their weights [B]; None: none.
+        on_samples: told both after every few; may raise to stop.
     """
-    weights = [
-        _log_weight(task, prepare, variables, images, indices, key, k) for k in range(samples)
-    ]
-    return np.log(samples) - functools.reduce(jnp.logaddexp, weights)
+    done, log_sum = begun or (0, np.full(len(images), -np.inf, np.float32))
+    log_sum = jnp.asarray(log_sum)
+    while done < samples:
+        last = min(done + _AT_A_TIME, samples)
+        log_sum = _add(task, prepare, variables, images, indices, key, done, last, log_sum)
+        done = last
+        on_samples(done, jax.block_until_ready(log_sum))
+    return np.log(samples) - log_sum
 
 
 def inputs(
@@ -51,16 +63,26 @@ def inputs(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _log_weight(
+def _add(
     task: Task,
     prepare: Prepare,
     variables: Variables,
     images: jax.Array,
     indices: jax.Array,
     key: jax.Array,
-    k: int,
+    first: int,
+    last: int,
+    log_sum: jax.Array,
 ) -> jax.Array:
-    """Returns log p(x, z) - log q(z | x) of sample k, [B] nats."""
-    x, keys = inputs(prepare, images, indices, key, k)
-    assert task.log_weight is not None
-    return task.log_weight(variables, x, keys)
+    """Returns the log of the sum of weights, [B] nats, with those of samples first..last-1 added.
+
+    A weight is p(x, z) / q(z | x).
+    """
+    log_weight = task.log_weight
+    assert log_weight is not None
+
+    def add(k: int, log_sum: jax.Array) -> jax.Array:
+        x, keys = inputs(prepare, images, indices, key, k)
+        return jnp.logaddexp(log_sum, log_weight(variables, x, keys))
+
+    return jax.lax.fori_loop(first, last, add, log_sum)

@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 from draw_jax.data.interface import Split
 from draw_jax.evaluation import importance
 from draw_jax.evaluation.importance import Prepare
+from draw_jax.evaluation.partial import Partial
 from draw_jax.model.task import Task, Terms, Variables
 from draw_jax.system import devices
 
@@ -32,6 +33,9 @@ def evaluate(
     batch_size: int = 200,
     importance_samples: int = 0,
     on_batch: Callable[[int], None] = lambda done: None,
+    on_samples: Callable[[int], None] = lambda done: None,
+    images: int | None = None,
+    partial: Partial | None = None,
 ) -> dict[str, Any]:
     """Returns the means over a split of the loss's terms and of what tells whether a model is sound.
 
@@ -44,6 +48,9 @@ def evaluate(
         batch_size: images at a time, made a multiple of the number of devices.
         importance_samples: K of the importance-weighted bound, 0 = do not compute it.
         on_batch: called with the number of images done; may raise to stop the pass.
+        on_samples: called with the number of importance samples done, of all images together.
+        images: how many, from the first on; None: all. No more than there are.
+        partial: what the same pass has found before, to go on from; it learns of the rest. None: nothing.
 
     Returns:
         `images`; the terms of the loss and their totals, each the mean over images beside its
@@ -65,28 +72,48 @@ def evaluate(
         )
     if importance_samples and task.log_weight is None:
         raise ValueError("expected importance_samples 0: this model draws no z to weight")
-    losses: dict[str, list[np.ndarray]] = {}
-    others: dict[str, list[np.ndarray]] = {}
-    sharded = devices.placement().sharded
-    for indices, count in devices.batches(len(split), batch_size, jax.device_count()):
+    total = min(len(split), images or len(split))
+    found = partial or Partial()
+    begin, (replicated, sharded) = found.done, devices.placement()
+    variables = jax.device_put(variables, replicated)
+    for indices, count in devices.batches(total, batch_size, jax.device_count()):
+        start = int(indices[0])
+        if start < begin:
+            continue
         batch = split.batch(indices)
         inputs = jax.device_put((batch.images, batch.labels, indices), sharded)
         terms, told = _terms(task, prepare, variables, *inputs, key)
         if importance_samples:
+
+            def after(
+                done: int, log_sum: jax.Array, start: int = start, count: int = count
+            ) -> None:
+                found.at(done, log_sum)
+                on_samples(start * importance_samples + count * done)
+
             terms["importance_weighted_nll"] = importance.weighted_nll(
-                task, prepare, variables, inputs[0], inputs[2], key, importance_samples
+                task,
+                prepare,
+                variables,
+                inputs[0],
+                inputs[2],
+                key,
+                importance_samples,
+                None if found.log_sum is None else (found.samples, found.log_sum),
+                after,
             )
             terms = task.with_totals(terms)
-        for columns, found in ((losses, terms), (others, told)):
-            for name, column in multihost_utils.process_allgather(found, tiled=True).items():
-                columns.setdefault(name, []).append(column[:count].astype(np.float64))
-        on_batch(int(indices[0]) + count)
-    result: dict[str, Any] = {"images": len(split)}
-    for name, parts in losses.items():
+        terms, told = multihost_utils.process_allgather((terms, told), tiled=True)
+        found.add(terms, told, count)
+        on_batch(start + count)
+    result: dict[str, Any] = {"images": total}
+    for name, parts in found.losses.items():
         column = np.concatenate(parts)
         error = column.std(ddof=1) / np.sqrt(len(column)) if len(column) > 1 else 0.0
         result |= {name: float(column.mean()), f"{name}_se": float(error)}
-    return result | {k: np.concatenate(parts).mean(axis=0).tolist() for k, parts in others.items()}
+    return result | {
+        k: np.concatenate(parts).mean(axis=0).tolist() for k, parts in found.others.items()
+    }
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -1,0 +1,85 @@
+"""What a pass has found so far, in a file, so that the same pass goes on after a kill."""
+
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from draw_jax.system import files
+
+Columns = dict[str, list[np.ndarray]]  # by the terms' names, parts [n, ...] in the images' order
+_EVERY = 10.0  # seconds between two savings
+# What reading raises of a file that is cut short, damaged or of something else.
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+class Partial:
+    """The terms of the images that a pass is done with, and the samples of those it is at.
+
+    Args:
+        path: the file; None keeps nothing.
+        identity: tells all that decides the terms. A file of another one is not used.
+    """
+
+    def __init__(self, path: Path | None = None, identity: str = ""):
+        self.done = 0  # images
+        self.losses: Columns = {}
+        self.others: Columns = {}
+        self.samples = 0  # of the batch after those images
+        self.log_sum: jax.Array | np.ndarray | None = None  # [B], log of the sum of their weights
+        self._path, self._identity = path, identity
+        self._saved = time.monotonic()
+        if path is not None:
+            self._read(path)
+
+    def add(
+        self, losses: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray], count: int
+    ) -> None:
+        """Takes the terms of the next batch, arrays [B, ...] of which the first `count` are images."""
+        for columns, found in ((self.losses, losses), (self.others, others)):
+            for name, column in found.items():
+                columns.setdefault(name, []).append(column[:count].astype(np.float64))
+        self.done += count
+        self.samples, self.log_sum = 0, None
+        self._save_in_time()
+
+    def at(self, samples: int, log_sum: jax.Array) -> None:
+        """Takes how many samples the present batch has, and the log of the sum of their weights."""
+        self.samples, self.log_sum = samples, log_sum
+        self._save_in_time()
+
+    def finish(self) -> None:
+        """Removes the file."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _save_in_time(self) -> None:
+        if self._path is None or time.monotonic() < self._saved + _EVERY:
+            return
+        arrays: dict[str, Any] = {"identity": np.array(self._identity), "done": np.array(self.done)}
+        if self.log_sum is not None:
+            arrays |= {"samples": np.array(self.samples), "log_sum": np.asarray(self.log_sum)}
+        for group, columns in (("losses", self.losses), ("others", self.others)):
+            arrays |= {f"{group}/{k}": np.concatenate(parts) for k, parts in columns.items()}
+        files.write_whole(self._path, lambda file: np.savez(file, **arrays))
+        self._saved = time.monotonic()
+
+    def _read(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file, np.load(file) as stored:
+                if str(stored["identity"]) != self._identity:
+                    return
+                arrays = {name: stored[name] for name in stored.files}
+        except _UNREADABLE:  # begun anew
+            return
+        self.done = int(arrays["done"])
+        if "log_sum" in arrays:
+            self.samples, self.log_sum = int(arrays["samples"]), arrays["log_sum"]
+        for name, array in arrays.items():
+            group, _, column = name.partition("/")
+            if column:
+                (self.losses if group == "losses" else self.others)[column] = [array]

@@ -1,0 +1,176 @@
+"""A pass that is killed goes on from what it had kept."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from draw_jax.commands import evaluate as command
+from draw_jax.data import splits
+from draw_jax.data.interface import ArraySplit
+from draw_jax.evaluation import importance, partial, passes
+from draw_jax.evaluation.partial import Partial
+from draw_jax.model import build
+
+COUNT, SAMPLES = 23, 25
+
+
+@pytest.fixture(scope="module")
+def drawer(tiny):
+    """Returns a task and variables, once: a pass of another task compiles anew."""
+    model, variables = tiny()
+    return build.task(model), variables
+
+
+def prepare(image, key):
+    return splits.prepare(image, "dynamic", key)
+
+
+@pytest.fixture
+def measure(drawer, monkeypatch):
+    """Returns measure(partial, **options) -> the result of a pass in batches of 4."""
+    monkeypatch.setattr(partial, "_EVERY", 0.0)  # every time
+    task, variables = drawer
+    shape = (COUNT, *task.model.image_shape)
+    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+
+    def pass_over(kept=None, **options):
+        options = {"importance_samples": SAMPLES, "batch_size": 4, "partial": kept} | options
+        split = ArraySplit(pixels, None, False)
+        return passes.evaluate(task, variables, split, prepare, jax.random.key(0), **options)
+
+    return pass_over
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("calls", [1, 3, 7, 17])
+def test_a_pass_killed_after_some_samples_goes_on_to_the_same_numbers(measure, tmp_path, calls):
+    whole, path, told = measure(), tmp_path / "kept.part", []
+
+    def on_samples(done):
+        told.append(done)
+        if len(told) == calls:
+            raise Killed
+
+    with pytest.raises(Killed):
+        measure(Partial(path, "this"), on_samples=on_samples)
+    kept = Partial(path, "this")
+    # Of each batch 10, 20 and 25 samples are looked at.
+    assert kept.done == (calls - 1) // 3 * 4
+    assert kept.done * SAMPLES + min(4, COUNT - kept.done) * kept.samples == told[-1]
+    again = []
+    assert measure(kept, on_samples=again.append) == whole
+    assert again == sorted(again) and again[0] >= told[-1] and again[-1] == COUNT * SAMPLES
+    kept.finish()
+    assert not list(tmp_path.iterdir())
+
+
+def test_between_two_batches_no_sample_is_drawn_again(measure, tmp_path):
+    whole, path = measure(), tmp_path / "kept.part"
+
+    def on_batch(done):
+        if done == 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        measure(Partial(path, "this"), on_batch=on_batch)
+    kept = Partial(path, "this")
+    assert (kept.done, kept.samples, kept.log_sum) == (8, 0, None)
+    again = []
+    assert measure(kept, on_samples=again.append) == whole
+    assert again[0] == 8 * SAMPLES + 4 * 10
+
+
+@pytest.mark.parametrize("damage", ["another", "cut", "text", "missing"])
+def test_what_is_of_another_pass_or_damaged_is_not_used(measure, tmp_path, damage):
+    path = tmp_path / "kept.part"
+    whole = measure(Partial(path, "this"))
+    assert Partial(path, "this").done == COUNT
+    data = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "text":
+        path.write_text("no arrays")
+    elif damage == "missing":
+        path.unlink()
+    kept = Partial(path, "that" if damage == "another" else "this")
+    assert (kept.done, kept.samples, kept.losses) == (0, 0, {})
+    assert measure(kept) == whole
+
+
+def test_nothing_is_written_before_its_time_or_without_a_path(measure, tmp_path, monkeypatch):
+    monkeypatch.setattr(partial, "_EVERY", 1e9)
+    measure(Partial(tmp_path / "kept.part", "this"))
+    measure(Partial())
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_first_images_of_a_split_alone(measure):
+    first = measure(images=10)
+    told = []
+    measure(on_batch=told.append, images=10)
+    assert first["images"] == 10 and told == [4, 8, 10]
+    assert measure(images=1000) == measure()
+    assert first["nll"] != measure()["nll"]
+
+
+def test_the_bound_falls_with_k_to_the_integral_over_z(tiny):
+    """With one latent number and one step, -log p(x) is an integral that quadrature can do."""
+    model, variables = tiny(time_steps=1, latent_size=1)
+    x = (np.random.default_rng(2).random((3, *model.image_shape)) < 0.5).astype(np.float32)
+    z = np.linspace(-12, 12, 4001, dtype=np.float32)
+    canvas = model.apply(variables, z[None, :, None], method="generate").canvases[-1]
+    logits = np.asarray(canvas, np.float64)[:, None]  # [4001, 1, H, W, C]
+    log_likelihood = (x * logits - np.logaddexp(0, logits)).sum((-3, -2, -1))  # [4001, 3]
+    log_joint = log_likelihood - z[:, None].astype(np.float64) ** 2 / 2 - np.log(2 * np.pi) / 2
+    exact = -np.log(np.trapezoid(np.exp(log_joint), z, axis=0))
+    task, key = build.task(model), jax.random.key(0)
+
+    def bound(x, samples):
+        arguments = (task, lambda image, key: image, variables, x, np.arange(len(x)), key)
+        return np.asarray(importance.weighted_nll(*arguments, samples))
+
+    # Of 20,000 samples the mean weight is within a few of its standard errors, here 0.5 %.
+    np.testing.assert_allclose(bound(x, 20_000), exact, atol=0.03)
+    many = np.repeat(x, 300, axis=0)  # each with noise of its own
+    one, ten = (bound(many, k).reshape(3, 300).mean(1) for k in (1, 10))
+    assert (one > ten + 0.03).all() and (ten > exact + 0.02).all()
+
+
+def test_the_command_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(partial, "_EVERY", 0.0)
+    monkeypatch.chdir(tmp_path)
+    words = ["evaluate", "--pretrained=mnist", "--split=test", "--images=6", "--batch_size=2"]
+    monkeypatch.setattr(splits, "load", lambda *args, **kwargs: ArraySplit(IMAGES, None, True))
+    words += ["--importance_samples=2", "--json=found.json"]
+    batches = []
+    weighted = importance.weighted_nll
+
+    def killed(*args):
+        batches.append(args)
+        if len(batches) == 2:
+            raise Killed
+        return weighted(*args)
+
+    monkeypatch.setattr(importance, "weighted_nll", killed)
+    with pytest.raises(Killed):
+        command.command(words)
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json.part"]
+    capsys.readouterr()
+    assert command.command(words) == 0
+    assert "going on from found.json.part: 2 of 6 images are done" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["images"] == 6 and found["importance_weighted_nll"] < found["elbo_loss"] + 5
+    assert command.command([*words, "--json=again.json"]) == 0
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again == found
+    assert re.search("going on", capsys.readouterr().out) is None
+
+
+IMAGES = np.random.default_rng(0).integers(0, 2, (8, 28, 28, 1), np.uint8) * np.uint8(255)
