@@ -31,6 +31,12 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def one_device():
+    """Begins JAX, so that no program called in this process makes more devices of its cores."""
+    assert jax.device_count() == 1
+
+
+@pytest.fixture(scope="session", autouse=True)
 def caches(tmp_path_factory):
     """Keeps decoded images and compiled programs of these tests to themselves, for all workers."""
     folder = tmp_path_factory.getbasetemp()

@@ -23,7 +23,7 @@ from draw_jax.model import build
 from draw_jax.runs import checkpoint
 from draw_jax.studies import kernels, results, rows
 from draw_jax.studies.rows import Row
-from draw_jax.system import cli, compilation, files
+from draw_jax.system import cli, compilation, devices, files
 from draw_jax.training import config as settings
 from draw_jax.training import loop, signals
 
@@ -67,6 +67,7 @@ def main() -> int:
     if page:  # before hours of work for it
         results.with_block(page.read_text(), "")
     compilation.keep()
+    devices.share_cores(settings.cpu_devices(configuration(chosen[0], 0, _UPDATES.value)))
     workdir, diverged = Path(_WORKDIR.value), []
     measured: dict[str, list[dict[str, Any]]] = {}
     with signals.stop_signals() as stop:
@@ -76,7 +77,7 @@ def main() -> int:
                 config = configuration(row, seed, _UPDATES.value)
                 found = kept(run, config)
                 if found is None:
-                    code = loop.train(config, run)
+                    code = loop.train(config, run, asked=stop)
                     if code == loop.DIVERGED:
                         diverged.append(run)
                         continue

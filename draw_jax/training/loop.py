@@ -21,13 +21,19 @@ from draw_jax.training.job import Job
 FINISHED, ERROR, BAD_CONFIG, STOPPED, DIVERGED = range(5)
 
 
-def train(config: ConfigDict, workdir: str | Path, team: processes.Team | None = None) -> int:
+def train(
+    config: ConfigDict,
+    workdir: str | Path,
+    team: processes.Team | None = None,
+    asked: signals.Stop | None = None,
+) -> int:
     """Trains until `config.train.num_steps`, continuing what the run directory holds.
 
     Args:
         config: a whole configuration; `configs/mnist.py` comments every field.
         workdir: the run directory, made if missing.
         team: of which this process is one, from `processes.join`; None for one process alone.
+        asked: the request to stop of a program that catches signals itself; None: this run does.
 
     Returns:
         FINISHED (0), STOPPED (3: by a signal, everything saved) or DIVERGED (4: a loss or gradient
@@ -44,7 +50,8 @@ def train(config: ConfigDict, workdir: str | Path, team: processes.Team | None =
     run = Path(workdir)
     main = jax.process_index() == 0
     claim = directory.claim(run) if main else contextlib.nullcontext()
-    with signals.stop_signals(team) as stop, claim:
+    listening = contextlib.nullcontext(asked) if asked else signals.stop_signals(team)
+    with listening as stop, claim:
         job = Job(config, task, run)
         try:
             step, finished = _loop_with_rollbacks(job, stop)

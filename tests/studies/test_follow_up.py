@@ -1,6 +1,7 @@
 """The follow-up study's command: what it runs, keeps, leaves and writes."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -19,9 +20,10 @@ ROWS = "--rows=study_t1,study"
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     """Returns run(*flags) -> exit code, training and measuring nothing; `trained` lists the runs."""
-    trained, codes = [], {}
+    trained, codes, command_stop = [], {}, []
 
-    def train(config, run):
+    def train(config, run, asked):
+        command_stop.append(asked)
         assert config.is_locked and config.train.decay_steps == config.train.num_steps
         trained.append(f"{run.relative_to(tmp_path)}, seed {config.seed}")
         return codes.get(run.parent.name, loop.FINISHED)
@@ -46,7 +48,7 @@ def command(tmp_path, monkeypatch):
         follow_up.FLAGS(["x", f"--workdir={tmp_path}", ROWS, "--seeds=2", *words])
         return follow_up.main()
 
-    run.trained, run.codes = trained, codes
+    run.trained, run.codes, run.asked = trained, codes, command_stop
     return run
 
 
@@ -69,6 +71,19 @@ def test_a_signal_ends_it_and_the_same_command_goes_on(command):
     command.codes.clear()
     assert command() == loop.FINISHED
     assert command.trained[0] == "study_t1/seed_0, seed 0" and len(command.trained) == 3
+
+
+def test_a_signal_in_the_last_moments_of_a_run_is_not_lost(command, monkeypatch):
+    """A training that is at its end has no more to stop, but what follows has."""
+    train = loop.train
+
+    def signalled(config, run, asked):
+        signal.raise_signal(signal.SIGTERM)
+        return train(config, run, asked)
+
+    monkeypatch.setattr(loop, "train", signalled)
+    assert command() == loop.STOPPED and len(command.trained) == 1
+    assert command.asked[0].signalled
 
 
 def test_a_run_that_diverges_is_left_out_and_told(command, tmp_path, capsys):
