@@ -40,6 +40,17 @@ MODELS = [
     (Model3, LAYERS | NO_READ | {"privy": False}),
 ]
 CASES = [*((Draw, fields) for fields in SWITCHES), *MODELS]
+# The one of each kind that has most of its switches at once is for every day, the others for CI.
+DAILY = [SWITCHES[4], *(MODELS[k][1] for k in (2, 4, 7))]
+GRADIENTS = [
+    pytest.param(
+        kind,
+        fields,
+        marks=() if fields in DAILY else pytest.mark.slow,
+        id=f"{kind.__name__} {fields}",
+    )
+    for kind, fields in CASES
+]
 # Float32 errors of 1e-7 a product grow over the sums and the three steps: 1e-5 relative to the
 # largest value of an array, not to each.
 close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
@@ -143,7 +154,7 @@ def plain_loss(model, variables, x, eps):
         return model.apply(variables, x, eps, method=unrolled).mean()
 
 
-@pytest.mark.parametrize(("kind", "fields"), CASES, ids=str)
+@pytest.mark.parametrize(("kind", "fields"), GRADIENTS)
 def test_the_gradient_is_that_of_plain_autodiff(kind, fields):
     model, variables, x, eps = make(kind, fields)
 

@@ -16,7 +16,7 @@ from tests.helpers import ROOT, assert_one_error, forked, program
 SMOKE = "--config=configs/smoke.py"
 # A command line -> what its one line on stderr names; told before JAX is imported.
 FLAGS = {
-    (): "which configuration? --config=cifar10_grey|",
+    (): "which configuration? --config=cifar10|cifar10_bits|",
     (SMOKE, "--confg=1"): "'confg'",
     (SMOKE, "--config.train.num_step=3"): '"num_steps" instead of "num_step"',
     (SMOKE, "--config.train.num_steps=1e4"): "--config.train.num_steps=1e4",
