@@ -119,7 +119,8 @@ class Checkpoints:
         """Returns (step, trees) of the newest undamaged checkpoint, None if there is none at all.
 
         A damaged one is reported, moved aside to `damaged/` in the run directory, and the one
-        before it taken. Of several processes the first alone decides, and tells the others.
+        before it taken. Losses of later steps, which a killed process has measured, are forgotten:
+        they come again. Of several processes the first alone decides, and tells the others.
 
         Args:
             templates: trees by item name that give the structure, shapes and dtypes.
@@ -133,6 +134,7 @@ class Checkpoints:
         step = self._agreed(items, more)
         if step is None:
             return None
+        self._forget_after(step)
         self._manager.reload()
         leaves = stored.read(self._directory, step, items, more)
         return step, {
@@ -150,6 +152,9 @@ class Checkpoints:
         for later in [s for s in reversed(self.steps()) if s > step]:
             with self._writing():
                 self._manager.delete(later)
+        self._forget_after(step)
+
+    def _forget_after(self, step: int) -> None:
         for later in [s for s in self._losses if s > step]:
             del self._losses[later]
 

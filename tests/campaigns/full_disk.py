@@ -30,9 +30,8 @@ from typing import NamedTuple
 from draw_jax.runs import checkpoint, stored
 from tests.campaigns import campaign
 from tests.campaigns.campaign import Broken, Ended
-from tests.campaigns.undisturbed import check_same, undisturbed
+from tests.campaigns.undisturbed import check_same, training, undisturbed
 from tests.helpers import ROOT
-from tests.training.whole_runs import command
 
 _PAGE = 4096  # the least that a file takes there
 _ROOM = "size=64M,nr_inodes=0"
@@ -141,7 +140,7 @@ def _words(place: str, folder: Path, disk: Path) -> tuple[list[str], Path]:
         words = ["-m", "draw_jax", "export", f"--workdir={undisturbed().run}"]
         return [*words, f"--out={disk / 'weights'}"], disk / "weights"
     run = (disk if place.startswith("run") else folder) / "run"
-    return command(run), run
+    return training(run), run
 
 
 def _run(words: list[str], place: str, disk: Path) -> Ended:

@@ -22,8 +22,8 @@ import numpy as np
 
 from tests.campaigns.campaign import EXIT_CODES, Broken, Ended, main
 from tests.campaigns.programs import Program
-from tests.campaigns.undisturbed import check_same, undisturbed
-from tests.training.whole_runs import command, steps
+from tests.campaigns.undisturbed import check_same, training, undisturbed
+from tests.training.whole_runs import steps
 
 _SIGNALS = {
     signal.SIGKILL: 5,
@@ -43,13 +43,13 @@ def play(rng: random.Random, folder: Path) -> str:
     run, told = folder / "run", []
     for _ in range(rng.randint(1, 3)):
         forked = rng.random() < 5 / 6  # else the signal can meet it in its imports
-        program = Program(command(run), folder, forked)
+        program = Program(training(run), folder, forked)
         number = _interrupt(program, rng, whole.seconds + (0.0 if forked else 5.0))
         done = program.ended((*EXIT_CODES, _ENDED_BY.get(number, 0)))
         _check_saved(done, run)
         told.append(f"{_name(number)} {_phase(done)}")
     for _ in range(2):  # the second finds nothing left to do
-        done = Program(command(run), folder).ended()
+        done = Program(training(run), folder).ended()
         if done.code or done.err:
             raise Broken(f"after {told}: exit code {done.code}: {done.err or done.out[-300:]}")
     check_same(run, whole.run)

@@ -40,8 +40,14 @@ def _shared() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory()
 
 
+def training(run: Path) -> list[str]:
+    """Returns the command line of a run on two devices, as a program makes of two cores."""
+    words: list[str] = command(run, {"train.cpu_devices": 2})
+    return words
+
+
 def undisturbed() -> Undisturbed:
-    """Returns the run of `whole_runs.command`, made twice: the first time it compiles."""
+    """Returns the run of `training`, made twice: the first time it compiles."""
     return _undisturbed(shared())
 
 
@@ -49,7 +55,7 @@ def undisturbed() -> Undisturbed:
 def _undisturbed(folder: Path) -> Undisturbed:
     for name in ("first", "run"):
         began = time.monotonic()
-        done = Program(command(folder / name), folder).ended()
+        done = Program(training(folder / name), folder).ended()
         seconds = time.monotonic() - began
         if done.code or done.err:
             raise Broken(f"a run that nothing disturbs: {done.err}")

@@ -140,6 +140,18 @@ def test_a_step_saved_again_is_left_alone_and_takes_its_loss(run):
     assert steps(run) == [4, 6]  # the best now, and the newest
 
 
+def test_a_loss_that_a_killed_process_had_measured_is_not_told_by_what_follows(run):
+    """Its line was written and its checkpoint was not: the run goes on before it."""
+    losses = LOSSES | {6: 5.0}
+    checkpoints = checkpoint.Checkpoints(run / "checkpoints", 5, losses, small_config(**SIZES))
+    restored, _ = checkpoints.restore_newest(trees(0))
+    assert restored == 4
+    checkpoints.save(6, trees(6), None)  # stopped before its validation
+    checkpoints.close()
+    told = stored_checkpoints.told_of_run(run / "checkpoints", 6)["losses"]
+    assert told == {f"{step}": loss for step, loss in LOSSES.items()}
+
+
 def test_load_takes_the_average_of_the_best_on_validation(run):
     assert draw_jax.load is checkpoint.load
     config, model, variables = checkpoint.load(run)
