@@ -24,7 +24,11 @@ MODELS = {
 }
 
 
-@pytest.fixture(params=MODELS)
+DAILY = "model 2"  # which has what the others have and a classifier
+PARAMS = [pytest.param(m, marks=() if m == DAILY else pytest.mark.slow) for m in MODELS]
+
+
+@pytest.fixture(params=PARAMS)
 def drawer(request):
     model = MODELS[request.param]
     make = jax.jit(build.initial_variables, static_argnums=0)

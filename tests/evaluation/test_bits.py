@@ -122,6 +122,7 @@ def test_error_images_are_what_the_model_read(drawer, images):
         np.testing.assert_allclose(errors[t], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_tells_bits_in_metrics_progress_and_report(tmp_path, capsys):
     run = tmp_path / "run"
     config = small_config(

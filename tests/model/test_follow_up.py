@@ -235,7 +235,15 @@ def test_the_loss_is_the_negative_elbo_and_the_weighted_cross_entropy():
 # --- training
 
 
-@pytest.mark.parametrize("name", ["model_1", "model_1_images", "model_2", "model_3"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("model_1", marks=pytest.mark.slow),
+        "model_1_images",
+        pytest.param("model_2", marks=pytest.mark.slow),
+        "model_3",
+    ],
+)
 def test_every_leaf_moves_in_one_update(name):
     config = importlib.import_module(f"draw_jax.configs.study_{name}").get_config()
     fields = {"model.enc_size": 6, "model.dec_size": 5, "model.time_steps": 2, "model.unroll": 1}
