@@ -22,7 +22,7 @@ def test_the_command_writes_figures_that_agree(tmp_path):
         *("dtype", "batch", "device"),
     }
     assert figures["batch"] == 4 and figures["dtype"] == "float32"
-    assert figures["device"] == "1 x cpu"  # of two
+    assert figures["device"] == "2 x cpu"  # as in training
     assert figures["images_per_second"] == pytest.approx(4000 / figures["step_ms"])
     assert figures["floor_ms"] < figures["step_ms"]
     first = run.stdout.splitlines()[0]
