@@ -27,7 +27,6 @@ def get_config() -> ConfigDict:
     config.model.write_delta = 1.0
     config.model.write_sigma = 3.0
     config.model.canvas_bias = 0.0  # mid-grey
-    config.train.cpu_devices = 1  # its products are large enough for cores to share each
     config.train.learning_rate = 1e-3
     config.train.num_steps = 20_000
     config.train.decay_steps = 20_000

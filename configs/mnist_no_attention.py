@@ -14,5 +14,4 @@ def get_config() -> ConfigDict:
     config = mnist.get_config()
     config.model.read_size = 0
     config.model.write_size = 0
-    config.train.cpu_devices = 1  # its products are large enough for cores to share each
     return config

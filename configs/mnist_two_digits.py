@@ -2,7 +2,7 @@
 
     python train.py --config=configs/mnist_two_digits.py
 
-Not yet trained to its end: an update takes 0.4 to 0.7 s on two shared cores of an AMD EPYC machine.
+Not yet trained to its end: an update takes 0.27 s on two cores of an AMD EPYC machine.
 The paper gives no sizes for it; those here are of a public re-run, and the first windows were the
 best of seven pairs that were tried for 500 updates with 32 steps.
 """

@@ -168,7 +168,6 @@ def test_no_attention_differs_from_mnist_in_attention_alone():
     assert {name for name in ours if ours[name] != theirs[name]} == {
         "model.read_size",
         "model.write_size",
-        "train.cpu_devices",  # speed only
     }
     assert ours["model.read_size"] == ours["model.write_size"] == 0
 
