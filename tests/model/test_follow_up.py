@@ -40,8 +40,9 @@ MODELS = [
     (Model3, LAYERS | NO_READ | {"privy": False}),
 ]
 CASES = [*((Draw, fields) for fields in SWITCHES), *MODELS]
-# The one of each kind that has most of its switches at once is for every day, the others for CI.
+# The gradients of every kind: of each its most switches at once, every day; others for CI.
 DAILY = [SWITCHES[4], *(MODELS[k][1] for k in (2, 4, 7))]
+OFTEN = [SWITCHES[0], SWITCHES[3], *(MODELS[k][1] for k in (1, 3, 6))]
 GRADIENTS = [
     pytest.param(
         kind,
@@ -50,6 +51,7 @@ GRADIENTS = [
         id=f"{kind.__name__} {fields}",
     )
     for kind, fields in CASES
+    if fields in DAILY + OFTEN
 ]
 # Float32 errors of 1e-7 a product grow over the sums and the three steps: 1e-5 relative to the
 # largest value of an array, not to each.
