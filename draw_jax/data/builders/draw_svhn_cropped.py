@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from draw_jax.system.errors import in_a_line
+
 URL = "http://ufldl.stanford.edu/housenumbers/"
 FILES = {"train": "train_32x32.mat", "test": "test_32x32.mat"}
 
@@ -29,8 +31,9 @@ def parse_mat(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         stored = io.loadmat(path, variable_names=["X", "y"])
         images, labels = np.asarray(stored["X"]), np.asarray(stored["y"]).ravel()
     except Exception as error:  # noqa: BLE001 - a broken file fails in many ways
-        cause = " ".join(f"{error or type(error).__name__}".split())[:200]
-        raise ValueError(f"{path} is not a whole .mat file with X and y ({cause})") from None
+        raise ValueError(
+            f"{path} is not a whole .mat file with X and y ({in_a_line(error)})"
+        ) from None
     if images.dtype != np.uint8 or images.shape != (32, 32, 3, len(labels)):
         raise ValueError(
             f"expected X uint8 [32, 32, 3, N] and y [N, 1] in {path}, got X {images.dtype} "

@@ -15,6 +15,7 @@ import numpy as np
 
 from draw_jax.data import cache
 from draw_jax.data.interface import DataNotFound
+from draw_jax.system.errors import in_a_line
 
 BOXES = "digitStruct.mat"
 _BUFFER = 1 << 20  # bytes
@@ -61,7 +62,7 @@ def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
                 pass
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise DamagedError(
-            f"cannot read {archive} ({_cause(error)}): it is cut short, damaged or something else; "
+            f"cannot read {archive} ({in_a_line(error)}): it is cut short, damaged or something else; "
             "download it again"
         ) from None
 
@@ -76,7 +77,7 @@ def import_h5py() -> Any:
         import h5py
     except ImportError as error:
         raise DataNotFound(
-            f"cannot import the package h5py ({_cause(error)}), which the boxes of SVHN's digits are "
+            f"cannot import the package h5py ({in_a_line(error)}), which the boxes of SVHN's digits are "
             "read with: pip install 'draw-jax[svhn]', or pip install h5py"
         ) from None
     return h5py
@@ -116,7 +117,7 @@ def read_boxes(path: Path, label: str) -> Numbers:
         return found
     except Exception as error:  # noqa: BLE001 - what is no such file fails in many ways
         raise DamagedError(
-            f"cannot read {BOXES} of {label} ({_cause(error)}): it is damaged or another file; "
+            f"cannot read {BOXES} of {label} ({in_a_line(error)}): it is damaged or another file; "
             "download the archive again"
         ) from None
 
@@ -136,7 +137,3 @@ def _values(file: Any, stored: Any) -> np.ndarray:
     if values.dtype == object:
         values = [file[reference][0, 0] for reference in values]
     return np.asarray(values, np.float64)
-
-
-def _cause(error: BaseException) -> str:
-    return " ".join(f"{error or type(error).__name__}".split())[:200]

@@ -24,6 +24,7 @@ from PIL import Image
 from draw_jax.data import cache
 from draw_jax.data.builders import svhn_archive
 from draw_jax.data.builders.svhn_archive import DamagedError
+from draw_jax.system.errors import in_a_line
 from draw_jax.system.files import cannot_write, write_whole
 
 SIZE = 64  # height and width of a prepared number, pixels
@@ -190,9 +191,8 @@ def _fill(archive: Path, numbers: svhn_archive.Numbers, work: Path) -> None:
         try:
             return rows[name], number(content, boxes[rows[name]])
         except Exception as error:  # noqa: BLE001 - whatever Pillow raises for a broken file
-            cause = " ".join(str(error or type(error).__name__).split())[:200]
             raise DamagedError(
-                f"{archive}: {name} cannot be used ({cause}): download the archive again"
+                f"{archive}: {name} cannot be used ({in_a_line(error)}): download the archive again"
             ) from None
 
     begins = images.stat().st_size - len(names) * math.prod(_SHAPE)  # after the header

@@ -7,6 +7,7 @@ import numpy as np
 
 from draw_jax.data import cache, pictures
 from draw_jax.data.interface import ArraySplit, DataNotFound
+from draw_jax.system.errors import in_a_line
 
 
 def read(
@@ -80,9 +81,8 @@ def _arrays(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
                 name: stored[name] for name in (f"{part}_images", f"{part}_labels") if name in names
             }
     except Exception as error:  # noqa: BLE001 - what is no such file fails in many ways
-        cause = " ".join(f"{error}".split())[:200] or type(error).__name__
         raise DataNotFound(
-            f"cannot read {path} ({cause}): write it by numpy.savez(FILE, train_images=..., "
+            f"cannot read {path} ({in_a_line(error)}): write it by numpy.savez(FILE, train_images=..., "
             "test_images=...)"
         ) from None
     if f"{part}_images" not in arrays:

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from draw_jax.data import cache, pictures
 from draw_jax.data.interface import ArraySplit, DataNotFound
+from draw_jax.system.errors import in_a_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # in any letter case
 _FORMATS = ("PNG", "JPEG", "WEBP")  # by content, whatever the suffix says
@@ -262,7 +263,7 @@ def _image(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray | str:
             return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, the limit; shrink it"
         if isinstance(error, Image.UnidentifiedImageError):
             return f"not a picture in {', '.join(_FORMATS)}"
-        return "broken: " + " ".join(f"{error or type(error).__name__}".split())[:100]
+        return f"broken: {in_a_line(error, 100)}"
     if picture.width < width or picture.height < height:
         return f"{picture.width}x{picture.height} pixels, less than {width}x{height}"
     return pictures.fitted(picture, height, width)
