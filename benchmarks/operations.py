@@ -110,7 +110,7 @@ def main() -> int:
         "update_ms": update,
         "cores": devices.cores(),
         "busy": busy,
-        "device": measuring.device_name(),
+        "device": measuring.device_name(jax.device_count()),
     }
     measuring.write_json({"operations": rows} | facts)
     return 0

@@ -306,6 +306,7 @@ def main() -> int:
     if _OURS.value:
         return work(config)
     load_torch_draw()  # before anything is started
+    count = train_step.share_cores(config)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, ours_at_work() as ours:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # or a second run would not compile
         calls, found = prepare(config, 2 * rounds + 3, compiled_part, ours)
@@ -315,7 +316,7 @@ def main() -> int:
         "dtype": config.model.dtype,
         "batch": config.train.batch_size,
         "time_steps": config.model.time_steps,
-        "device": measuring.device_name(),
+        "device": measuring.device_name(count),
         "cores": devices.cores(),
         "jax": jax.__version__,
         "torch": load_torch_draw().torch.__version__,

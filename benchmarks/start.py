@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from benchmarks import measuring
+from benchmarks import measuring, train_step
 from draw_jax.system import cli, compilation
 
 flags.adopt_module_key_flags(measuring)
@@ -94,13 +94,14 @@ def main() -> int:
     }
     rows = [[name, str(spread)] for name, spread in seconds.items()]
     print(measuring.table(["start", "first update after s (10 to 90 %)"], rows))
-    print(f"on {measuring.device_name()}")
+    device = measuring.device_name(train_step.share_cores(measuring.CONFIG.value))
+    print(f"on {device}")
     figures = {
         f"{name.replace(' ', '_')}_s{end}": value
         for name, spread in seconds.items()
         for end, value in zip(("", "_low", "_high"), spread, strict=True)
     }
-    measuring.write_json(figures | {"device": measuring.device_name()})
+    measuring.write_json(figures | {"device": device})
     return 0
 
 

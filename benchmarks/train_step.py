@@ -96,6 +96,12 @@ def _product(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, preferred_element_type=jnp.float32)
 
 
+def share_cores(config: ConfigDict) -> int:
+    """Makes of a CPU the devices of train.py, where JAX has not begun; returns how many there are."""
+    devices.share_cores(settings.cpu_devices(config))
+    return jax.device_count()
+
+
 def make_step(config: ConfigDict, count: int | None = None) -> tuple[Any, Any, Any]:
     """Returns the jitted update, a state and a batch on as many devices, as in training.
 
@@ -104,10 +110,7 @@ def make_step(config: ConfigDict, count: int | None = None) -> tuple[Any, Any, A
         count: devices; of several processes, those of all. None: as many as `train.py` takes where
             it begins this configuration.
     """
-    if count is None:
-        devices.share_cores(settings.cpu_devices(config))
-        count = jax.device_count()
-    placement = devices.placement(count)
+    placement = devices.placement(share_cores(config) if count is None else count)
     update = jitted(config, placement)
     init = build.keys(config.seed).init
     state = initial_state(build.build(config), init, config.train)

@@ -2,7 +2,7 @@
 
     python train.py --config=configs/digits.py
 
-Reaches 251.6 nats (negative ELBO, test) in two and a half minutes on two CPU cores.
+Reaches 251.7 nats (negative ELBO, test) in a minute on two CPU cores.
 """
 
 from ml_collections import ConfigDict

@@ -11,13 +11,13 @@ from tests.benchmarks.commands import TINY
 from tests.helpers import ROOT
 
 
-@pytest.fixture
-def command(modules, monkeypatch):
+@pytest.fixture(scope="module")
+def command(modules):
     """Returns the command line that trains a tiny model."""
-    monkeypatch.chdir(ROOT)
-    # ml_collections looks there for the fields to override.
-    monkeypatch.setattr(sys, "argv", ["start", *(f for f in TINY if f.startswith("--config"))])
-    with warnings.catch_warnings():
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.chdir(ROOT)
+        # ml_collections looks there for the fields to override.
+        patch.setattr(sys, "argv", ["start", *(f for f in TINY if f.startswith("--config"))])
         warnings.simplefilter("ignore", DeprecationWarning)  # of how ml_collections loads a file
         flags.FLAGS(sys.argv)
         command = modules.start.command()
