@@ -9,6 +9,7 @@ has diverged: all others are measured.
 
 import importlib
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from draw_jax.drawing.figures import look
 from draw_jax.evaluation import nearest, passes
 from draw_jax.model import build
 from draw_jax.runs import checkpoint
+from draw_jax.runs.metrics import MetricsFile
 from draw_jax.studies import kernels, results, rows
 from draw_jax.studies.rows import Row
 from draw_jax.system import cli, compilation, devices, files
@@ -28,6 +30,7 @@ from draw_jax.training import config as settings
 from draw_jax.training import loop, signals
 
 _GENERATED = 1_000  # images of measure 7
+_WEIGHTED = 10  # K of the importance-weighted bound
 _MOST_SEEDS = 100
 
 FLAGS = flags.FlagValues()
@@ -40,7 +43,10 @@ _WORKDIR = flags.DEFINE_string(
 )
 _UPDATES = flags.DEFINE_integer("updates", 10_000, "Of each run", flag_values=FLAGS)
 _PAGE = flags.DEFINE_string(
-    "page", "", "A page whose marked block becomes the tables: docs/study.md", flag_values=FLAGS
+    "page",
+    "",
+    "A page whose marked block of so many updates becomes the tables: docs/study.md",
+    flag_values=FLAGS,
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where prepared data lies", flag_values=FLAGS)
 _MANUAL_DIR = flags.DEFINE_string(
@@ -65,7 +71,7 @@ def main() -> int:
             raise ValueError(f"--{name}: expected 1 to {most:,}, got {flag.value}")
     page = Path(_PAGE.value) if _PAGE.value else None
     if page:  # before hours of work for it
-        results.with_block(page.read_text(), "")
+        results.with_block(page.read_text(), "", _UPDATES.value)
     compilation.keep()
     devices.share_cores(settings.cpu_devices(configuration(chosen[0], 0, _UPDATES.value)))
     workdir, diverged = Path(_WORKDIR.value), []
@@ -98,10 +104,11 @@ def main() -> int:
 
 
 def kept(run: Path, config: ConfigDict) -> dict[str, Any] | None:
-    """Returns what was measured of a run before; None if nothing was, or of other settings."""
+    """Returns what was measured of a run before; None if not all was, or of other settings."""
     try:
         found = json.loads(_file(run).read_text())
         stored = ConfigDict(found["config"])
+        found["importance_weighted_nll"], found["minutes"]  # earlier versions had neither
     except (OSError, ValueError, KeyError, TypeError):
         return None
     same = stored.train.num_steps == config.train.num_steps
@@ -111,8 +118,9 @@ def kept(run: Path, config: ConfigDict) -> dict[str, Any] | None:
 def measure(run: Path, config: ConfigDict, stop: signals.Stop) -> dict[str, Any]:
     """Returns a run's losses on validation and measure 7, and keeps them in a file beside it.
 
-    They are those of `evaluate.py --split=validation --nearest_nll=1000`: of the checkpoint that is
-    best on validation.
+    They are those of `evaluate.py --split=validation --importance_samples=10 --nearest_nll=1000`: of
+    the checkpoint that is best on validation. `minutes` are those of all updates alone, by the median
+    of what metrics.jsonl tells.
 
     Raises:
         passes.Interrupted: where a signal asks to stop.
@@ -126,7 +134,9 @@ def measure(run: Path, config: ConfigDict, stop: signals.Stop) -> dict[str, Any]
         validation,
         lambda image, key: splits.prepare(image, config.data.binarization, key),
         keys.evaluate,
+        importance_samples=_WEIGHTED,
         on_batch=lambda done: stop.interrupt_evaluation(),
+        on_samples=lambda done: stop.interrupt_evaluation(),
     )
     found |= nearest.measure(
         build.drawing(model),
@@ -136,6 +146,9 @@ def measure(run: Path, config: ConfigDict, stop: signals.Stop) -> dict[str, Any]
         _GENERATED,
         on_batch=lambda done: stop.interrupt_evaluation(),
     )
+    speeds = [row.get("images_per_second") for row in MetricsFile(run / "metrics.jsonl").rows()]
+    seconds = config.train.batch_size / statistics.median(speed for speed in speeds if speed)
+    found["minutes"] = config.train.num_steps * seconds / 60
     found["config"] = json.loads(config.to_json())
     text = json.dumps(found)
     files.write_whole(_file(run), lambda file: file.write(f"{text}\n".encode()))
@@ -153,7 +166,7 @@ def write(
     pictures = {"worth": results.chart(measured, chosen, workdir / "worth.png")}
     for row in chosen:
         if "_model_" in row.config and measured.get(row.config):
-            run, name = workdir / row.config / "seed_0", f"kernels_{row.config}"
+            run, name = workdir / row.config / "seed_0", _kernels(row)
             learned = kernels.of_layers(checkpoint.load(run)[2])
             pictures[name] = look.save(kernels.picture(learned), workdir / f"{name}.png")
     drawn = {name: path for name, path in pictures.items() if path}
@@ -163,28 +176,37 @@ def write(
         return
     links = {}
     for name, path in drawn.items():
-        target = page.parent / "figures" / f"study_{name.removeprefix('kernels_study_')}.png"
+        target = page.parent / "figures" / f"study_{_UPDATES.value}_{name}.png"
         picture = path.read_bytes()
         files.write_whole(target, lambda file, picture=picture: file.write(picture))  # type: ignore[misc]
         links[name] = f"figures/{target.name}"
-    whole = results.with_block(page.read_text(), _text(measured, chosen, seeds, links))
+    whole = results.with_block(
+        page.read_text(), _text(measured, chosen, seeds, links), _UPDATES.value
+    )
     files.write_whole(page, lambda file: file.write(whole.encode()))
 
 
 def _text(measured: results.Measured, chosen: list[Row], seeds: int, links: dict[str, str]) -> str:
     said = (
         f"Each run has {_UPDATES.value:,} updates. Numbers are means over seeds with their standard "
-        "errors; negative ELBO and measure 7 in nats."
+        f"errors, in nats. The importance-weighted bound is of K = {_WEIGHTED} samples; minutes are those "
+        "of the updates alone, on the machine that made the run."
     )
     parts = [said, results.table(measured, chosen, seeds)]
+    if classified := results.classified(measured, chosen):
+        parts.append(classified)
     if "worth" in links:
         parts += [
             results.worth_table(measured, chosen),
             f"![what each change costs]({links['worth']})",
         ]
-    systems = {f"kernels_{row.config}": row.system for row in chosen}
+    systems = {_kernels(row): row.system for row in chosen}
     parts += [f"![kernels of {systems[n]}, seed 0]({links[n]})" for n in links if n in systems]
     return "\n\n".join(parts) + "\n"
+
+
+def _kernels(row: Row) -> str:
+    return f"kernels_{row.config.removeprefix('study_')}"
 
 
 def _file(run: Path) -> Path:

@@ -14,8 +14,14 @@ from draw_jax.studies.rows import Row
 # Of each row's configuration, what was measured of its runs: one dictionary for each seed.
 Measured = Mapping[str, Sequence[Mapping[str, Any]]]
 
-BEGIN, END = "<!-- follow_up: begin -->", "<!-- follow_up: end -->"
-_MEASURES = ("elbo_loss", "nearest_nll", "nearest_nll_std", "nearest_nll_max")
+# Of a run: its name in the dictionary, the head of its column and the places that are shown.
+_MEASURES = (
+    ("elbo_loss", "negative ELBO, validation", 2),
+    ("importance_weighted_nll", "its importance-weighted bound", 2),
+    ("nearest_nll", "measure 7: mean", 0),
+    ("nearest_nll_std", "standard deviation", 0),
+    ("nearest_nll_max", "maximum", 0),
+)
 
 
 class Estimate(NamedTuple):
@@ -51,22 +57,20 @@ def worth(measured: Measured, row: Row) -> Estimate:
 
 def table(measured: Measured, rows: Sequence[Row], seeds: int) -> str:
     """Returns the results of the rows that were run, as a table of Markdown."""
-    names = [
-        *("system", "negative ELBO, validation", "measure 7: mean", "standard deviation"),
-        *("maximum", "the report's measure 7", "seeds"),
-    ]
+    heads = [head for _, head, _ in _MEASURES]
+    names = ["system", *heads, "the report's measure 7", "minutes a run", "seeds"]
     lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
     for row in rows:
         runs = measured.get(row.config, ())
         if not runs:
             continue
-        elbo, *others = (over_seeds([run[name] for run in runs]) for name in _MEASURES)
-        cells = [elbo.text(2), *(estimate.text(0) for estimate in others)]
+        cells = [over_seeds([run[name] for run in runs]).text(n) for name, _, n in _MEASURES]
         told = "-" if row.report is None else " / ".join(map(str, row.report))
         if row.report and row.report_updates != 10_000:
             told += f" ({row.report_updates:,} updates)"
+        minutes = statistics.median(run["minutes"] for run in runs)
         done = f"{len(runs)}" if len(runs) == seeds else f"{len(runs)} of {seeds}"
-        lines.append(f"| {row.system} | {' | '.join(cells)} | {told} | {done} |")
+        lines.append(f"| {row.system} | {' | '.join(cells)} | {told} | {minutes:.0f} | {done} |")
     return "\n".join(lines)
 
 
@@ -109,14 +113,32 @@ def chart(measured: Measured, rows: Sequence[Row], path: Path) -> Path | None:
     )
 
 
-def with_block(page: str, block: str) -> str:
-    """Returns a page with the text between its two marks replaced.
+def classified(measured: Measured, rows: Sequence[Row]) -> str:
+    """Returns how often the systems that name the digit, too, are wrong, in a sentence each."""
+    told = []
+    for row in rows:
+        errors = [100 * run["error"] for run in measured.get(row.config, ()) if "error" in run]
+        if errors:
+            wrong = over_seeds(errors).text(2)
+            told.append(f"The classifier of {row.system} names {wrong} % of the digits wrong.")
+    return " ".join(told)
+
+
+def marks(updates: int) -> tuple[str, str]:
+    """Returns the first and the last line of a page's block of runs of so many updates."""
+    text = f"<!-- follow_up, {updates} updates: "
+    return f"{text}begin -->", f"{text}end -->"
+
+
+def with_block(page: str, block: str, updates: int) -> str:
+    """Returns a page with the text between the two marks of so many updates replaced.
 
     Raises:
         ValueError: if the page does not have each mark once, in their order.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after or END in after:
-        raise ValueError(f"--page: expected a page with one {BEGIN} and, after it, one {END}")
-    return f"{before}{BEGIN}\n{block.strip()}\n{END}{after}"
+    first, last = marks(updates)
+    before, begin, rest = page.partition(first)
+    _, end, after = rest.partition(last)
+    if not begin or not end or first in after or last in after:
+        raise ValueError(f"--page: expected a page with one {first} and, after it, one {last}")
+    return f"{before}{first}\n{block.strip()}\n{last}{after}"

@@ -30,8 +30,9 @@ def command(tmp_path, monkeypatch):
 
     def measure(run, config, stop):
         names = ("nearest_nll", "nearest_nll_std", "nearest_nll_max")
+        bound = {"importance_weighted_nll": 95.0, "minutes": 12.3}
         loss = {"elbo_loss": 100.0 + config.seed, "config": json.loads(config.to_json())}
-        found = loss | dict.fromkeys(names, 50.0)
+        found = loss | bound | dict.fromkeys(names, 50.0)
         run.parent.mkdir(parents=True, exist_ok=True)
         run.with_name(f"{run.name}.json").write_text(json.dumps(found))
         return found
@@ -96,19 +97,22 @@ def test_a_run_that_diverges_is_left_out_and_told(command, tmp_path, capsys):
 
 def test_a_damaged_measurement_is_made_again(command, tmp_path):
     command()
-    (tmp_path / "study" / "seed_1.json").write_text("{")
-    assert command() == loop.FINISHED and command.trained == ["study/seed_1, seed 1"]
+    file = tmp_path / "study" / "seed_1.json"
+    whole = json.loads(file.read_text())
+    for damaged in ("{", json.dumps({k: v for k, v in whole.items() if k != "minutes"})):
+        file.write_text(damaged)
+        assert command() == loop.FINISHED and command.trained == ["study/seed_1, seed 1"]
 
 
 def test_the_page_has_the_tables_and_its_pictures(command, tmp_path):
     page = tmp_path / "docs" / "study.md"
     page.parent.mkdir()
-    page.write_text(f"# Study\n{results.BEGIN}\n{results.END}\nend\n")
+    page.write_text("\n".join(["# Study", *results.marks(10_000), "end\n"]))
     assert command(f"--page={page}") == loop.FINISHED
     text = page.read_text()
     assert text.startswith("# Study\n") and text.endswith("end\n") and "| DRAW | 100.50" in text
-    assert "(figures/study_worth.png)" in text
-    with Image.open(page.parent / "figures" / "study_worth.png") as picture:
+    assert "(figures/study_10000_worth.png)" in text
+    with Image.open(page.parent / "figures" / "study_10000_worth.png") as picture:
         assert min(picture.size) > 100
 
 
@@ -127,6 +131,10 @@ def test_two_rows_from_data_to_table(tmp_path):
         assert "| T = 1 | DRAW | " in done.stdout
     found = json.loads((tmp_path / "runs/study_t1/seed_0.json").read_text())
     assert found["images"] == 10 and found["nearest_images"] == 1_000
+    bound = found[
+        "importance_weighted_nll"
+    ]  # two updates: q is the prior still, and all weights alike
+    assert bound == pytest.approx(found["elbo_loss"], rel=1e-3) and found["minutes"] > 0
     assert directory.has_begun(tmp_path / "runs/study/seed_0")
 
 
@@ -137,7 +145,10 @@ def test_mistakes_are_one_line(tmp_path):
         ("--seeds=0",): (2, "--seeds: expected 1 to 100, got 0"),
         ("--updates=0",): (2, "--updates: expected 1 to"),
         ("--page=nowhere.md",): (1, "nowhere.md"),
-        ("--page=page.md",): (2, "--page: expected a page with one <!-- follow_up: begin -->"),
+        ("--page=page.md",): (
+            2,
+            "--page: expected a page with one <!-- follow_up, 10000 updates: begin -->",
+        ),
     }
     commands = [("draw_jax.studies.follow_up", *words) for words in told]
     for done, (code, text) in zip(forked(commands, cwd=tmp_path), told.values(), strict=True):

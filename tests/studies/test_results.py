@@ -14,7 +14,8 @@ from draw_jax.studies.rows import ROWS
 
 def runs(*losses):
     names = ("nearest_nll", "nearest_nll_std", "nearest_nll_max")
-    return [{"elbo_loss": loss} | {name: 10 * loss for name in names} for loss in losses]
+    bound = {"importance_weighted_nll": 7.0, "minutes": 12.3}
+    return [{"elbo_loss": loss} | bound | dict.fromkeys(names, 10 * loss) for loss in losses]
 
 
 MEASURED = {"study": runs(100.0, 102.0, 101.5), "study_t1": runs(120.0, 118.0), "study_t2": []}
@@ -45,11 +46,18 @@ def test_the_worth_is_the_difference_of_means_of_independent_runs():
 def test_the_table_has_the_rows_that_were_run_beside_the_report():
     lines = results.table(MEASURED, ROWS, 3).splitlines()
     assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
-    assert lines[2].startswith("| DRAW | 101.17 +- 0.60 | 1,012 +- 6 |")
-    assert lines[2].endswith("| 643 / 264 / 1370 | 3 |")
-    assert lines[3].endswith("| 653 / 290 / 1724 | 2 of 3 |")
+    assert lines[2].startswith("| DRAW | 101.17 +- 0.60 | 7.00 +- 0.00 | 1,012 +- 6 |")
+    assert lines[2].endswith("| 643 / 264 / 1370 | 12 | 3 |")
+    assert lines[3].endswith("| 653 / 290 / 1724 | 12 | 2 of 3 |")
     cost = results.worth_table(MEASURED, ROWS).splitlines()[2:]
     assert cost == ["| T = 1 | DRAW | +17.83 +- 1.17 |"]
+
+
+def test_what_the_classifier_of_model_2_gets_wrong():
+    errors = [{"error": 0.012}, {"error": 0.014}]
+    told = results.classified({"study": runs(1.0), "study_model_2": errors}, ROWS)
+    assert told == "The classifier of Model II names 1.30 +- 0.10 % of the digits wrong."
+    assert results.classified(MEASURED, ROWS) == ""
 
 
 def test_every_row_has_its_configuration_and_its_base_stands_above_it():
@@ -64,16 +72,20 @@ def test_every_row_has_its_configuration_and_its_base_stands_above_it():
 
 
 def test_the_block_of_a_page_alone_is_replaced():
-    page = f"a\n{results.BEGIN}\nold\n{results.END}\nb\n"
-    assert results.with_block(page, "new\n") == f"a\n{results.BEGIN}\nnew\n{results.END}\nb\n"
-    for wrong in ("", results.BEGIN, f"{results.END}\n{results.BEGIN}", page + page):
-        with pytest.raises(ValueError, match="--page: expected a page with one <!-- follow_up"):
-            results.with_block(wrong, "new")
+    (begin, end), (first, last) = results.marks(10), results.marks(100)
+    page = f"a\n{begin}\nold\n{end}\nb\n{first}\n{last}\n"
+    assert results.with_block(page, "new\n", 10) == page.replace("old", "new")
+    for wrong in ("", begin, f"{end}\n{begin}", page + page):
+        with pytest.raises(
+            ValueError, match="--page: expected a page with one <!-- follow_up, 10 "
+        ):
+            results.with_block(wrong, "new", 10)
 
 
-def test_the_page_of_the_documentation_has_its_block():
+def test_the_page_of_the_documentation_has_its_blocks():
     page = (configs.FOLDER.parent / "docs" / "study.md").read_text()
-    assert results.with_block(page, "x").count("x") >= 1
+    for updates in (10_000, 50_000):
+        assert "\nnew text\n" in results.with_block(page, "new text", updates)
 
 
 def test_the_chart_and_the_curve_are_pictures(tmp_path):
