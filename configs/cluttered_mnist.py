@@ -29,7 +29,6 @@ def get_config() -> ConfigDict:
     config.model.read_size = 12  # N of the read window
     config.model.classes = 10  # labels are 0 to 9
     config.model.scales = 1  # grids of a glimpse, each twice as wide as the one before
-    config.model.conv_channels = ()  # of 3x3 convolutions of a glimpse; () = none
     config.model.loss_steps = 4  # the last glimpses whose mean cross-entropy is the loss
     config.model.read_delta = 1.0  # first read window: stride, 1 = covers the image
     config.model.read_sigma = 4.0  # first read window: standard deviation of a filter, pixels

@@ -1,4 +1,4 @@
-"""Ours, beyond the paper's classifier: convolutions of each glimpse before the LSTM, 8 glimpses.
+"""Ours, beyond the paper's classifier: it finds the digit, convolutions name it, 8 glimpses.
 
     python train.py --config=configs/cluttered_mnist_conv.py
 
@@ -12,9 +12,13 @@ from draw_jax.configs import cluttered_mnist
 
 def get_config() -> ConfigDict:
     config = cluttered_mnist.get_config()
-    config.model.conv_channels = (16, 32)
-    config.model.unroll = 8  # convolutions in a compiled loop are slow on CPUs
-    config.train.learning_rate = 1e-3
+    config.kind = "glimpse_convnet"
+    config.model.scales = 2  # the second grid sees where the next digit may be
+    config.model.fine_size = 24  # N of the convolutional net's reading through each window
+    config.model.filters = (32, 64)  # of each layer of convolutions
+    config.model.filter_size = 3  # height and width of a filter, pixels; odd
+    config.model.stride = 2  # from one place of a filter to the next, pixels
+    config.model.hidden_size = 128  # units of the dense layer after them
     config.train.num_steps = 60_000
     config.train.decay_steps = 60_000
     return config

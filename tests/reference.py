@@ -307,29 +307,6 @@ def strided_layers(maps, layers, stride):
     return maps
 
 
-def convolve(maps, kernel, bias):
-    """Returns max(0, maps * kernel + bias), black beyond the edges: [N, N, C] -> [N, N, D]."""
-    size, _, channels = maps.shape
-    result = np.zeros((size, size, len(bias)))
-    for y, x, d in np.ndindex(*result.shape):
-        total = float(bias[d])
-        for j, i, c in np.ndindex(3, 3, channels):
-            row, column = y + j - 1, x + i - 1
-            if 0 <= row < size and 0 <= column < size:
-                total += float(maps[row, column, c]) * float(kernel[j, i, c, d])
-        result[y, x, d] = max(0.0, total)
-    return result
-
-
-def halve(maps):
-    """Returns the largest of each 2x2, [N, N, C] -> [N // 2, N // 2, C], odd edges left out."""
-    size = maps.shape[0] // 2
-    result = np.zeros((size, size, maps.shape[2]))
-    for y, x, c in np.ndindex(*result.shape):
-        result[y, x, c] = max(maps[2 * y + j, 2 * x + i, c] for j in range(2) for i in range(2))
-    return result
-
-
 class Glimpse(NamedTuple):
     """What one time step of the classifier shows."""
 
@@ -337,12 +314,11 @@ class Glimpse(NamedTuple):
     logits: list[float]
 
 
-def classify(variables, x, time_steps, read_size, classes, scales, max_gamma, convolutions=0):
+def classify(variables, x, time_steps, read_size, classes, scales, max_gamma):
     """Returns every Glimpse of one image [H, W, C]: section 4.1, with the read of eqs 21-27.
 
     The window of step t is linear in h_{t-1}. Ours, not the paper's: the bound of gamma, and
-    further grids about the same centre, grid k 2^k times as wide and as blurred as the first; and
-    convolutions of all of a glimpse's grids, as channels, each followed by halving.
+    further grids about the same centre, grid k 2^k times as wide and as blurred as the first.
     """
     params = variables["params"]
     heads, gates = (
@@ -363,16 +339,24 @@ def classify(variables, x, time_steps, read_size, classes, scales, max_gamma, co
                 delta=2**k * first.delta, sigma_sq=(2**k * math.sqrt(first.sigma_sq)) ** 2
             )
             seen.append(read(x, wider, read_size))  # eq. 27
-        if convolutions:
-            maps = np.concatenate(seen, axis=-1)
-            for k in range(convolutions):
-                layer = params[f"convolutions_{k}"]
-                maps = halve(convolve(maps, layer["kernel"], layer["bias"]))
-            seen = [maps]
         flat = [float(value) for maps in seen for value in np.ravel(maps)]
         h, cell = lstm(flat, h, cell, *gates)
         glimpses.append(Glimpse(first, linear(h, *heads)[:classes]))
     return glimpses
+
+
+def named(variables, x, seen, read_size, fine_size, stride):
+    """Returns the logits of a convolutional net that reads an image anew through a window: ours.
+
+    It reads with `fine_size` filters an axis as far as `read_size` of them reach, each as much
+    sharper as they are nearer.
+    """
+    params = variables["params"]
+    ratio = (read_size - 1) / (fine_size - 1)
+    finer = seen._replace(delta=ratio * seen.delta, sigma_sq=ratio * ratio * seen.sigma_sq)
+    maps = strided_layers(read(x, finer, fine_size), params["convolutions"], stride)
+    hidden = linear([float(value) for value in np.ravel(maps)], *_pair(params["hidden"]))
+    return linear(rectified(hidden), *_pair(params["classification"]))
 
 
 # --- the baselines of Table 1: Mnih et al. 2014, arXiv 1406.6247

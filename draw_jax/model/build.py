@@ -12,14 +12,26 @@ from draw_jax.model import classifier, draw
 from draw_jax.model.classifier import GlimpseClassifier
 from draw_jax.model.draw import Draw
 from draw_jax.model.task import Model, Task, Variables
-from draw_jax.model.variants import convnet, model_1, model_2, model_3, ram
+from draw_jax.model.variants import convnet, glimpse_convnet, model_1, model_2, model_3, ram
 from draw_jax.model.variants.convnet import ConvNet
+from draw_jax.model.variants.glimpse_convnet import GlimpseConvNet
 from draw_jax.model.variants.model_1 import Model1
 from draw_jax.model.variants.model_2 import Model2
 from draw_jax.model.variants.model_3 import Model3
 from draw_jax.model.variants.ram import Ram
 
-KINDS = ("draw", "model_1", "model_2", "model_3", "classifier", "convnet", "ram")
+# By `config.kind`: the model, and what gives its task.
+_MODELS: dict[str, tuple[Callable[..., Model], Callable[[Any], Task]]] = {
+    "draw": (Draw, draw.task),
+    "model_1": (Model1, model_1.task),
+    "model_2": (Model2, model_2.task),
+    "model_3": (Model3, model_3.task),
+    "classifier": (GlimpseClassifier, classifier.task),
+    "glimpse_convnet": (GlimpseConvNet, glimpse_convnet.task),
+    "convnet": (ConvNet, convnet.task),
+    "ram": (Ram, ram.task),
+}
+KINDS = tuple(_MODELS)
 
 
 def build(config: ConfigDict) -> Model:
@@ -31,21 +43,11 @@ def build(config: ConfigDict) -> Model:
     Raises:
         ValueError: if `kind` is unknown, or a field of `model` is unknown, missing or out of range.
     """
-    if config.kind == "draw":
-        return _made(Draw, config)
-    if config.kind == "model_1":
-        return _made(Model1, config)
-    if config.kind == "model_2":
-        return _made(Model2, config)
-    if config.kind == "model_3":
-        return _made(Model3, config)
-    if config.kind == "classifier":
-        return _made(GlimpseClassifier, config)
-    if config.kind == "convnet":
-        return _made(ConvNet, config)
-    if config.kind == "ram":
-        return _made(Ram, config)
-    raise ValueError(f"config.kind: expected {' or '.join(map(repr, KINDS))}, got {config.kind!r}")
+    if config.kind not in KINDS:
+        raise ValueError(
+            f"config.kind: expected {' or '.join(map(repr, KINDS))}, got {config.kind!r}"
+        )
+    return _made(_MODELS[config.kind][0], config)
 
 
 def _made(kind: Callable[..., Model], config: ConfigDict) -> Model:
@@ -92,20 +94,8 @@ def drawing(model: Model, itself: bool = False) -> Draw:
 @functools.cache  # one task a model, so that what is compiled for it is found again
 def task(model: Model) -> Task:
     """Returns what a model brings to training and evaluation."""
-    if isinstance(model, Model1):
-        return model_1.task(model)
-    if isinstance(model, Model2):
-        return model_2.task(model)
-    if isinstance(model, Model3):
-        return model_3.task(model)
-    if isinstance(model, Draw):
-        return draw.task(model)
-    if isinstance(model, ConvNet):
-        return convnet.task(model)
-    if isinstance(model, Ram):
-        return ram.task(model)
-    assert isinstance(model, GlimpseClassifier)
-    return classifier.task(model)
+    tasks: dict[Any, Callable[[Any], Task]] = dict(_MODELS.values())
+    return tasks[type(model)](model)
 
 
 def initial_variables(model: Model, key: jax.Array) -> Variables:

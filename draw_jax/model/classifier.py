@@ -50,7 +50,6 @@ class GlimpseClassifier(nn.Module):
     read_size: int  # N of the reader
     classes: int
     scales: int = 1  # grids of each glimpse about one centre, each twice as wide as the one before
-    conv_channels: tuple[int, ...] = ()  # of 3x3 convolutions of a glimpse, each halving its sides
     loss_steps: int = 1  # the last glimpses whose mean cross-entropy is the loss; 1 = as the paper
     read_delta: float = 1.0  # first window: delta~ of eq. 24, 1 = covers the image
     read_sigma: float = 4.0  # first window: sigma, pixels
@@ -61,7 +60,6 @@ class GlimpseClassifier(nn.Module):
     def __post_init__(self) -> None:
         """Checks the fields; lists, as JSON gives them, become tuples."""
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
-        object.__setattr__(self, "conv_channels", tuple(self.conv_channels))
         _check_fields(self)
         super().__post_init__()
 
@@ -70,9 +68,6 @@ class GlimpseClassifier(nn.Module):
         zeros = nn.initializers.zeros_init()
         self.h_0 = self.param("h_0", zeros, (self.lstm_size,), _FLOAT32)
         self.cell_0 = self.param("cell_0", zeros, (self.lstm_size,), _FLOAT32)
-        self.convolutions = [
-            nn.Conv(features, (3, 3), dtype=self.dtype) for features in self.conv_channels
-        ]
         self.lstm = LSTM(self.lstm_size, self.dtype)
         window = attention.raw_bias(self.read_delta, self.read_sigma)
         # Windows are pixels: bfloat16 would move them.
@@ -117,20 +112,12 @@ class GlimpseClassifier(nn.Module):
         height, width, _ = self.image_shape
         window = attention.window(self._bounded(state.read_raw), self.read_size, height, width)
         glimpses = [
-            attention.read(x, widened(window, 2**k), self.read_size) for k in range(self.scales)
+            attention.read(x, widened(window, 2**k), self.read_size).reshape(len(x), -1)
+            for k in range(self.scales)
         ]  # eq. 27
-        h, cell = self.lstm(self._features(glimpses), state.h, state.cell)
+        h, cell = self.lstm(glimpses, state.h, state.cell)
         logits, read_raw = self._heads(h)
         return State(h, cell, read_raw), logits, window
-
-    def _features(self, glimpses: list[jax.Array]) -> list[jax.Array]:
-        """Returns what the LSTM is given of glimpses [B, N, N, C]: themselves, or feature maps."""
-        if self.conv_channels:
-            maps = jnp.concatenate(glimpses, axis=-1)
-            for convolution in self.convolutions:
-                maps = nn.max_pool(nn.relu(convolution(maps)), (2, 2), (2, 2))
-            glimpses = [maps.astype(_FLOAT32)]
-        return [glimpse.reshape(len(glimpse), -1) for glimpse in glimpses]
 
     def _heads(self, h: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns the logits [B, classes] and the next window's five values [B, 5], eq. 21."""
@@ -146,7 +133,7 @@ class GlimpseClassifier(nn.Module):
         return jnp.concatenate([raw[..., :4], log_gamma], axis=-1)
 
 
-def widened(window: attention.Window, factor: int) -> attention.Window:
+def widened(window: attention.Window, factor: float) -> attention.Window:
     """Returns a window about the same centre, its stride and sigma times a factor."""
     return window._replace(delta=factor * window.delta, sigma_sq=factor**2 * window.sigma_sq)
 
@@ -156,13 +143,6 @@ def _check_fields(model: GlimpseClassifier) -> None:
     least = {"time_steps": 1, "lstm_size": 1, "read_size": 2, "classes": 2}
     least |= {"scales": 1, "loss_steps": 1, "unroll": 1}
     check_fields(model, least, positive=("read_delta", "read_sigma"))
-    if any(type(n) is not int or n < 1 for n in model.conv_channels):
-        raise ValueError(f"expected conv_channels >= 1, got {model.conv_channels}")
-    if model.read_size < 2 ** len(model.conv_channels):
-        raise ValueError(
-            f"expected at most {int(math.log2(model.read_size))} conv_channels, as each halves a "
-            f"glimpse of {model.read_size}x{model.read_size}, got {len(model.conv_channels)}"
-        )
     if not model.max_gamma >= 0:
         raise ValueError(f"expected max_gamma > 0, or 0 for no bound, got {model.max_gamma}")
     if model.scales > _MOST_SCALES:
@@ -184,15 +164,11 @@ def task(model: GlimpseClassifier) -> Task:
         variables: Variables, x: jax.Array, labels: jax.Array | None, keys: jax.Array
     ) -> tuple[Terms, Terms]:
         glimpses = cast(Glimpses, model.apply(variables, x, trace=True))
-        height, width, _ = model.image_shape
-        windows = attention.summary("read", glimpses.windows, model.read_size, height, width)
-        logits = glimpses.logits
-        return terms(logits, labels, model.loss_steps), told(logits, labels) | windows
+        return terms(glimpses.logits, labels, model.loss_steps), seen(model, glimpses, labels)
 
     pixels = math.prod(model.image_shape)
-    maps = sum((model.read_size >> k) ** 2 * n for k, n in enumerate(model.conv_channels))
     glimpse = model.scales * (model.read_size**2 + 2 * model.read_size * sum(model.image_shape[:2]))
-    kept = pixels + model.time_steps * (glimpse + maps + 6 * model.lstm_size)
+    kept = pixels + model.time_steps * (glimpse + 6 * model.lstm_size)
     return of_classes(model, model.classes, loss_terms, evaluation_terms, kept)
 
 
@@ -236,6 +212,13 @@ def terms(logits: jax.Array, labels: jax.Array | None, loss_steps: int = 1) -> T
         "cross_entropy": cross_entropy[-1],
         "error": wrong(logits[-1], labels),
     }
+
+
+def seen(model: GlimpseClassifier, glimpses: Glimpses, labels: jax.Array | None) -> Terms:
+    """Returns what is `told` of the logits of glimpses, and a summary of their windows."""
+    height, width, _ = model.image_shape
+    windows = attention.summary("read", glimpses.windows, model.read_size, height, width)
+    return told(glimpses.logits, labels) | windows
 
 
 def told(logits: jax.Array, labels: jax.Array | None) -> Terms:

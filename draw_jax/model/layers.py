@@ -170,11 +170,16 @@ def check_fields(module: Any, least: Mapping[str, int], positive: Sequence[str] 
         raise ValueError(f"expected dtype float32 or bfloat16, got {module.dtype!r}")
 
 
-def check_convolutions(module: Any) -> None:
-    """Raises ValueError naming the first of filters, filter_size and stride that cannot be."""
+def check_convolutions(module: Any, shape: tuple[int, int] | None = None) -> None:
+    """Raises ValueError naming the first of filters, filter_size and stride that cannot be.
+
+    Args:
+        module: with these fields.
+        shape: height and width of what the first layer is given; None: of the module's images.
+    """
     if not module.filters or any(type(n) is not int or n < 1 for n in module.filters):
         raise ValueError(f"expected filters >= 1 of one layer or more, got {module.filters}")
-    shorter = min(module.image_shape[:2])
+    shorter = min(shape or module.image_shape[:2])
     if not 1 <= module.filter_size <= shorter or module.filter_size % 2 == 0:
         raise ValueError(
             f"expected an odd filter_size of at most {shorter}, the image's shorter side, "
@@ -184,9 +189,14 @@ def check_convolutions(module: Any) -> None:
         raise ValueError(f"expected stride >= 1, got {module.stride}")
 
 
-def floats_of_maps(module: Any) -> int:
-    """Returns how many floats of an example the maps of a module's convolutions are."""
-    height, width, _ = module.image_shape
+def floats_of_maps(module: Any, shape: tuple[int, int] | None = None) -> int:
+    """Returns how many floats of an example the maps of a module's convolutions are.
+
+    Args:
+        module: as for `check_convolutions`.
+        shape: the same.
+    """
+    height, width = shape or module.image_shape[:2]
     kept = 0
     for filters in module.filters:
         height, width = (math.ceil(pixels / module.stride) for pixels in (height, width))

@@ -1,4 +1,4 @@
-"""Runs of earlier versions: the value of each configuration field that they do not have."""
+"""Runs of earlier versions: fields that they do not have, and those that are no more."""
 
 from typing import Any
 
@@ -29,9 +29,12 @@ VALUES: dict[str, dict[str, Any]] = {
     "model_3": {"model.canvas_log_scale": -2.0} | _LATER,
 }
 
+# By kind of model: a field that is no more, and the value by which a run did without it.
+_GONE: dict[str, dict[str, Any]] = {"classifier": {"model.conv_channels": []}}
+
 
 def filled(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns the fields of a stored configuration, with legacy values for those that it lacks.
+    """Returns a stored configuration with legacy values for fields that it lacks, without those gone.
 
     Args:
         fields: of config.json, nested by group; left as they are.
@@ -41,4 +44,8 @@ def filled(fields: dict[str, Any]) -> dict[str, Any]:
         group, field = name.split(".")
         if isinstance(result.get(group), dict):
             result[group].setdefault(field, value)
+    for name, value in _GONE.get(str(result.get("kind")), {}).items():
+        group, field = name.split(".")
+        if isinstance(result.get(group), dict) and result[group].get(field) == value:
+            del result[group][field]
     return result

@@ -63,7 +63,6 @@ def with_window(variables, values):
         {},
         {"max_gamma": 0.0, "image_shape": (4, 6, 1), "read_size": 2},
         {"max_gamma": 2.5, "scales": 3, "time_steps": 2, "unroll": 2},
-        {"conv_channels": (3, 4), "read_size": 5, "scales": 2, "time_steps": 2},
     ],
     ids=str,
 )
@@ -78,7 +77,7 @@ def test_the_unroll_is_the_reference(fields):
     names = ("time_steps", "read_size", "classes", "scales", "max_gamma")
     for b in range(B):
         fields = [getattr(model, name) for name in names]
-        glimpses = reference.classify(variables, x[b], *fields, len(model.conv_channels))
+        glimpses = reference.classify(variables, x[b], *fields)
         for t, glimpse in enumerate(glimpses):
             close(output.logits[t, b], glimpse.logits)
             close([field[t, b] for field in output.windows], glimpse.window)
@@ -99,9 +98,7 @@ def test_the_scan_is_a_python_loop_over_steps():
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "fields", [{}, {"dtype": "bfloat16"}, {"conv_channels": (3,), "read_size": 4}], ids=str
-)
+@pytest.mark.parametrize("fields", [{}, {"dtype": "bfloat16"}], ids=str)
 def test_every_parameter_has_a_gradient(fields):
     model, variables = make(scales=2, **fields)
     task = build.task(model)
@@ -114,8 +111,7 @@ def test_every_parameter_has_a_gradient(fields):
         return terms["cross_entropy"].mean()
 
     found = gradients(variables)["params"]
-    convolutions = {f"convolutions_{k}" for k in range(len(model.conv_channels))}
-    assert set(found) == {"h_0", "cell_0", "lstm", "heads"} | convolutions
+    assert set(found) == {"h_0", "cell_0", "lstm", "heads"}
     for path, leaf in jax.tree.leaves_with_path(found):
         assert leaf.dtype == np.float32 and np.isfinite(leaf).all(), path
         # Of a vector each number, of a matrix each row and each column, and so on.
@@ -227,8 +223,6 @@ def test_the_first_window_is_the_configured_one():
         ({"model.classes": 10**9}, "an update needs about .* GiB"),
         ({"model.scales": 0}, "expected scales >= 1, got 0"),
         ({"model.scales": 10**9}, "expected scales <= 16, got 1000000000"),
-        ({"model.conv_channels": (8, 0)}, r"expected conv_channels >= 1, got \(8, 0\)"),
-        ({"model.conv_channels": (8, 8, 8)}, "expected at most 2 conv_channels, .* 4x4, got 3"),
         ({"model.unroll": 3}, "config.model.unroll: expected at most 2, the time steps, got 3"),
         ({"model.read_delta": 0.0}, "expected read_delta > 0, finite, got 0.0"),
         ({"model.read_sigma": -1.0}, "expected read_sigma > 0, finite, got -1.0"),

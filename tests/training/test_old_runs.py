@@ -57,6 +57,14 @@ def test_a_legacy_value_is_compared_as_any_other():
     assert legacy.filled({"kind": "other", "model": {}}) == {"kind": "other", "model": {}}
 
 
+def test_a_field_that_is_no_more_is_left_out_where_the_run_did_without_it():
+    model = {"time_steps": 2, "conv_channels": []}
+    assert legacy.filled({"kind": "classifier", "model": model})["model"] == {"time_steps": 2}
+    assert len(model) == 2  # untouched
+    model = {"conv_channels": [8]}  # what no model does now: `build` refuses it
+    assert legacy.filled({"kind": "classifier", "model": model})["model"] == model
+
+
 @pytest.mark.parametrize(
     ("name", "lacking"),
     [

@@ -1,0 +1,122 @@
+"""Ours, beyond the paper: a glimpse classifier finds the object, convolutions name it; the task.
+
+Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623.
+"""
+
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+
+from draw_jax.model import attention, classifier
+from draw_jax.model.classifier import GlimpseClassifier, Glimpses
+from draw_jax.model.layers import Convolutions, Linear, check_convolutions, floats_of_maps
+from draw_jax.model.task import Task, Terms, Variables
+
+
+class GlimpseConvNet(GlimpseClassifier):
+    """A GlimpseClassifier, and a convolutional net that reads again, finer, through its windows.
+
+    The answer after a glimpse is the classifier's with the net's added to it. Each of them has a
+    loss: the classifier that of its own answer, the net that of their sum. The net's loss changes
+    neither the classifier nor its windows: convolutions inside its loop made training unstable.
+    """
+
+    fine_size: int = 24  # N of the second reading
+    filters: tuple[int, ...] = (32, 64)  # of each layer of convolutions
+    filter_size: int = 3  # height and width of a filter, pixels; odd
+    stride: int = 2  # from one place of a filter to the next, pixels
+    hidden_size: int = 128  # units of the dense layer after them
+
+    def __post_init__(self) -> None:
+        """Checks the fields; lists, as JSON gives them, become tuples."""
+        object.__setattr__(self, "filters", tuple(self.filters))
+        super().__post_init__()
+        for name, least in (("fine_size", 2), ("hidden_size", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"expected {name} >= {least}, got {getattr(self, name)}")
+        check_convolutions(self, (self.fine_size, self.fine_size))
+
+    def setup(self) -> None:
+        """Makes the classifier's layers and the net's."""
+        super().setup()
+        self.convolutions = Convolutions(self.filters, self.filter_size, self.stride, self.dtype)
+        self.hidden = Linear(self.hidden_size, self.dtype)
+        self.classification = Linear(self.classes, "float32")
+
+    def __call__(self, x: jax.Array, trace: bool = False) -> Any:
+        """Returns the logits after each glimpse [T, B, classes]; with `trace`, Glimpses.
+
+        Args:
+            x: images [B, H, W, C], in [0, 1].
+            trace: static; whether to return the windows, too.
+
+        Raises:
+            ValueError: if the images do not have the shape that the model is built for.
+        """
+        _, answers = self.answers(x, self.time_steps)
+        return answers if trace else answers.logits
+
+    def answers(self, x: jax.Array, steps: int) -> tuple[jax.Array, Glimpses]:
+        """Returns the classifier's own logits [S, B, classes] and what its last S glimpses are.
+
+        Args:
+            x: images [B, H, W, C], in [0, 1].
+            steps: static; S >= 1, all T where it is more.
+        """
+        found, windows = jax.tree.map(lambda a: a[-steps:], super().__call__(x, trace=True))
+        fixed = cast(attention.Window, jax.lax.stop_gradient(windows))
+        named = self._named(attention.read(x, self._finer(fixed), self.fine_size))
+        return found, Glimpses(jax.lax.stop_gradient(found) + named, windows)
+
+    def _finer(self, window: attention.Window) -> attention.Window:
+        """Returns a window of as much of the image with `fine_size` filters along each axis."""
+        ratio = (self.read_size - 1) / (self.fine_size - 1)
+        return classifier.widened(window, ratio)
+
+    def _named(self, read: jax.Array) -> jax.Array:
+        """Returns the net's logits [S, B, classes] of what was read, [S, B, N, N, C]."""
+        maps = self.convolutions(read.reshape(-1, *read.shape[2:]))
+        hidden = nn.relu(self.hidden(maps.reshape(len(maps), -1)))
+        logits = cast(jax.Array, self.classification(hidden))
+        return logits.reshape(*read.shape[:2], -1)
+
+
+def task(model: GlimpseConvNet) -> Task:
+    """Returns the task of a classifier whose loss is that of both answers, added.
+
+    `cross_entropy` and `error` are of the sum of their logits.
+    """
+    whole = classifier.task(model)
+
+    def answered(
+        variables: Variables, x: jax.Array, labels: jax.Array | None, steps: int
+    ) -> tuple[Terms, Glimpses]:
+        found, glimpses = cast(
+            tuple[jax.Array, Glimpses], model.apply(variables, x, steps, method="answers")
+        )
+        first, both = (
+            classifier.terms(logits, labels, model.loss_steps)
+            for logits in (found, glimpses.logits)
+        )
+        return both | {"loss": first["loss"] + both["loss"]}, glimpses
+
+    def loss_terms(
+        variables: Variables, x: jax.Array, labels: jax.Array | None, key: jax.Array
+    ) -> Terms:
+        return answered(variables, x, labels, model.loss_steps)[0]
+
+    def evaluation_terms(
+        variables: Variables, x: jax.Array, labels: jax.Array | None, keys: jax.Array
+    ) -> tuple[Terms, Terms]:
+        terms, glimpses = answered(variables, x, labels, model.time_steps)
+        return terms, classifier.seen(model, glimpses, labels)
+
+    fine = (model.fine_size, model.fine_size)
+    steps = min(model.loss_steps, model.time_steps)
+    net = steps * (floats_of_maps(model, fine) + model.hidden_size)
+    return whole._replace(
+        loss_terms=loss_terms,
+        evaluation_terms=evaluation_terms,
+        floats_kept=whole.floats_kept + net,
+    )

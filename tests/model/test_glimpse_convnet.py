@@ -1,0 +1,179 @@
+"""The classifier whose windows a convolutional net reads through, against slow loops."""
+
+import functools
+import importlib
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from draw_jax.drawing import glimpses
+from draw_jax.model import build, classifier
+from draw_jax.model.classifier import GlimpseClassifier
+from draw_jax.model.variants.glimpse_convnet import GlimpseConvNet
+from draw_jax.training import config as settings
+from tests import reference
+from tests.helpers import SMALL_CLASSIFIER
+
+T, B, CLASSES = 3, 2, 4
+BASE = {
+    "image_shape": (9, 7, 2),
+    "time_steps": T,
+    "lstm_size": 6,
+    "read_size": 3,
+    "classes": CLASSES,
+    "scales": 2,
+    "loss_steps": 2,
+}
+FIELDS = BASE | {"fine_size": 5, "filters": (3, 4), "hidden_size": 6}
+NET = {"convolutions", "hidden", "classification"}
+LABELS = np.array([2, 0], np.int32)
+
+
+def make(**fields):
+    """Returns a small model and variables without zeros, which would hide a term."""
+    model = GlimpseConvNet(**(FIELDS | fields))
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        scale = math.prod(leaf.shape[:-1]) ** -0.5 if path[-1].key == "kernel" else 0.3
+        return (scale * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
+
+    shapes = jax.eval_shape(lambda: build.initial_variables(model, jax.random.key(0)))
+    return model, jax.tree.map_with_path(draw, shapes)
+
+
+def images(model, count=B):
+    return np.random.default_rng(1).random((count, *model.image_shape)).astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def apply(model, variables, x, trace=True):
+    return model.apply(variables, x, trace=trace)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss(model, variables, x, labels):
+    return build.task(model).loss_terms(variables, x, labels, jax.random.key(0))
+
+
+def alone(model, variables):
+    """Returns the classifier without its net, and its variables."""
+    params = {name: leaf for name, leaf in variables["params"].items() if name not in NET}
+    fields = {name: getattr(model, name) for name in BASE}
+    return GlimpseClassifier(**fields), {"params": params}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"fine_size": 4, "filters": (3,), "stride": 1, "image_shape": (8, 9, 1)}],
+    ids=str,
+)
+def test_the_answers_are_the_reference(fields):
+    model, variables = make(**fields)
+    x = images(model)
+    output = apply(model, variables, x)
+    assert output.logits.shape == (T, B, CLASSES) and output.logits.dtype == np.float32
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    told = (T, model.read_size, CLASSES, model.scales, model.max_gamma)
+    for b in range(B):
+        for t, glimpse in enumerate(reference.classify(variables, x[b], *told)):
+            sizes = (model.read_size, model.fine_size, model.stride)
+            added = reference.named(variables, x[b], glimpse.window, *sizes)
+            assert np.abs(added).max() > 0.1
+            close(output.logits[t, b], np.add(glimpse.logits, added))
+            close([field[t, b] for field in output.windows], glimpse.window)
+    np.testing.assert_array_equal(apply(model, variables, x, False), output.logits)
+
+
+def test_the_loss_is_that_of_both_answers_over_the_last_glimpses():
+    model, variables = make()
+    x = images(model)
+    found = apply(*alone(model, variables), x, False)
+    both = apply(model, variables, x, False)
+    terms = loss(model, variables, x, LABELS)
+    for b, label in enumerate(LABELS):
+
+        def entropy(logits, label=label):
+            return math.log(sum(math.exp(v) for v in logits)) - float(logits[label])
+
+        expected = sum(entropy(a[t, b]) for a in (found, both) for t in (-2, -1)) / 2
+        assert terms["loss"][b] == pytest.approx(expected, rel=1e-5)
+        assert terms["cross_entropy"][b] == pytest.approx(entropy(both[-1, b]), rel=1e-5)
+        assert terms["error"][b] == (np.argmax(both[-1, b]) != label)
+    keys = jax.random.split(jax.random.key(0), B)
+    evaluated, told = build.task(model).evaluation_terms(variables, x, LABELS, keys)
+    assert evaluated.keys() == terms.keys()
+    for name, values in terms.items():
+        np.testing.assert_allclose(evaluated[name], values, rtol=1e-5)
+    assert told["error_per_step"].shape == (B, T) and "read_gamma" in told
+
+
+def test_the_net_leaves_the_classifier_and_its_windows_as_they_are():
+    model, variables = make()
+    x = images(model)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradients(model, variables):
+        return jax.grad(lambda v: loss(model, v, x, LABELS)["loss"].sum())(variables)["params"]
+
+    found = gradients(model, variables)
+    own = gradients(*alone(model, variables))
+    assert set(found) == set(own) | NET and set(own) == {"h_0", "cell_0", "lstm", "heads"}
+    for name, theirs in own.items():
+        for a, b in zip(jax.tree.leaves(found[name]), jax.tree.leaves(theirs), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    for path, leaf in jax.tree.leaves_with_path(found):
+        assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, path
+
+
+def test_it_shows_its_glimpses_as_any_classifier():
+    model, variables = make()
+    x = images(model)
+    logits, windows = glimpses.look(model, variables, x, jax.random.key(0))
+    np.testing.assert_allclose(logits, apply(model, variables, x, False), rtol=1e-5, atol=1e-6)
+    assert glimpses.patches(model, x, windows).shape == (2, T, B, 3, 3, 2)
+
+
+def test_bfloat16_rounds_the_net_and_keeps_its_logits_in_float32():
+    model, variables = make()
+    rounded, _ = make(dtype="bfloat16")
+    ours, theirs = (apply(m, variables, images(model), False) for m in (rounded, model))
+    assert ours.dtype == np.float32 and (np.asarray(ours) != np.asarray(theirs)).any()
+    np.testing.assert_allclose(ours, theirs, atol=0.06)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"fine_size": 1}, "expected fine_size >= 2, got 1"),
+        ({"hidden_size": 0}, "expected hidden_size >= 1, got 0"),
+        ({"filters": (8, 0)}, r"expected filters >= 1 of one layer or more, got \(8, 0\)"),
+        ({"filter_size": 2}, "expected an odd filter_size of at most 6, .* got 2"),
+        ({"filter_size": 7}, "expected an odd filter_size of at most 6, .* got 7"),
+        ({"stride": 0}, "expected stride >= 1, got 0"),
+        ({"time_steps": 0}, "expected time_steps >= 1, got 0"),
+    ],
+    ids=str,
+)
+def test_a_field_out_of_range_is_one_line(fields, told):
+    config = importlib.import_module("draw_jax.configs.cluttered_mnist_conv").get_config()
+    config.update_from_flattened_dict(
+        SMALL_CLASSIFIER
+        | {"model.fine_size": 6}
+        | {f"model.{name}": value for name, value in fields.items()}
+    )
+    with pytest.raises(ValueError, match=told) as caught:
+        settings.check(config.lock())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_window_of_the_same_size_is_read_as_it_is():
+    model, variables = make(fine_size=3)
+    window = jax.tree.map(lambda a: a[0], apply(model, variables, images(model)).windows)
+    finer = model.apply(variables, window, method="_finer")
+    for ours, theirs in zip(finer, window, strict=True):
+        np.testing.assert_allclose(ours, jnp.asarray(theirs), rtol=1e-6)
+    assert classifier.widened(window, 0.5).delta[0] == pytest.approx(float(window.delta[0]) / 2)
