@@ -111,7 +111,7 @@ def test_the_loss_is_that_of_both_answers_over_the_last_glimpses():
     assert told["error_per_step"].shape == (B, T) and "read_gamma" in told
 
 
-def test_the_net_leaves_the_classifier_and_its_windows_as_they_are():
+def test_the_net_moves_the_windows_and_leaves_the_classifiers_answer():
     model, variables = make()
     x = images(model)
 
@@ -122,9 +122,11 @@ def test_the_net_leaves_the_classifier_and_its_windows_as_they_are():
     found = gradients(model, variables)
     own = gradients(*alone(model, variables))
     assert set(found) == set(own) | NET and set(own) == {"h_0", "cell_0", "lstm", "heads"}
-    for name, theirs in own.items():
-        for a, b in zip(jax.tree.leaves(found[name]), jax.tree.leaves(theirs), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    for name in ("kernel", "bias"):
+        ours, theirs = (np.asarray(g["heads"][name]) for g in (found, own))
+        close = functools.partial(np.allclose, rtol=1e-3, atol=1e-5)
+        assert close(ours[..., :CLASSES], theirs[..., :CLASSES])
+        assert not close(ours[..., CLASSES:], theirs[..., CLASSES:])
     for path, leaf in jax.tree.leaves_with_path(found):
         assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, path
 

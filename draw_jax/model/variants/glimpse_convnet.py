@@ -18,8 +18,9 @@ class GlimpseConvNet(GlimpseClassifier):
     """A GlimpseClassifier, and a convolutional net that reads again, finer, through its windows.
 
     The answer after a glimpse is the classifier's with the net's added to it. Each of them has a
-    loss: the classifier that of its own answer, the net that of their sum. The net's loss changes
-    neither the classifier nor its windows: convolutions inside its loop made training unstable.
+    loss: the classifier that of its own answer, the net that of their sum. So the classifier learns
+    to find the object whatever the net does; the net's loss moves the windows, too, but not the
+    classifier's answer. Convolutions before the LSTM, inside its loop, made training unstable.
     """
 
     fine_size: int = 24  # N of the second reading
@@ -65,8 +66,7 @@ class GlimpseConvNet(GlimpseClassifier):
             steps: static; S >= 1, all T where it is more.
         """
         found, windows = jax.tree.map(lambda a: a[-steps:], super().__call__(x, trace=True))
-        fixed = cast(attention.Window, jax.lax.stop_gradient(windows))
-        named = self._named(attention.read(x, self._finer(fixed), self.fine_size))
+        named = self._named(attention.read(x, self._finer(windows), self.fine_size))
         return found, Glimpses(jax.lax.stop_gradient(found) + named, windows)
 
     def _finer(self, window: attention.Window) -> attention.Window:
