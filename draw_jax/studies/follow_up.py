@@ -7,6 +7,7 @@ Exit codes: 0 finished, 1 error, 2 bad flags, 3 stopped by a signal with everyth
 has diverged: all others are measured.
 """
 
+import ast
 import importlib
 import json
 import statistics
@@ -42,6 +43,12 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", "runs/follow_up", "The folder of all runs, ROW/seed_0 and so on", flag_values=FLAGS
 )
 _UPDATES = flags.DEFINE_integer("updates", 10_000, "Of each run", flag_values=FLAGS)
+_SET = flags.DEFINE_list(
+    "set",
+    [],
+    "Fields that all rows have otherwise, for another --workdir: train.clip_norm=0,train.warmup_steps=0",
+    flag_values=FLAGS,
+)
 _PAGE = flags.DEFINE_string(
     "page",
     "",
@@ -55,12 +62,26 @@ _MANUAL_DIR = flags.DEFINE_string(
 
 
 def configuration(row: Row, seed: int, updates: int) -> ConfigDict:
-    """Returns a row's configuration for one seed and so many updates."""
+    """Returns a row's configuration for one seed and so many updates, with what --set says.
+
+    Raises:
+        ValueError: if --set names no field of it, or gives a value of another type.
+    """
     config = importlib.import_module(f"draw_jax.configs.{row.config}").get_config()
     config.seed = seed
     config.train.num_steps = config.train.decay_steps = updates
     config.data.data_dir, config.data.manual_dir = _DATA_DIR.value, _MANUAL_DIR.value
-    return config.lock()
+    config.lock()  # so that a field must be there
+    for text in _SET.value:
+        field, _, value = text.partition("=")
+        try:
+            config.update_from_flattened_dict({field: _literal(value)})
+        except (KeyError, AttributeError, TypeError, ValueError):
+            raise ValueError(
+                f"--set: expected FIELD=VALUE of configs/{row.config}.py, such as train.clip_norm=0; "
+                f"got {text!r}"
+            ) from None
+    return config
 
 
 def main() -> int:
@@ -70,6 +91,8 @@ def main() -> int:
         if not 1 <= flag.value <= most:
             raise ValueError(f"--{name}: expected 1 to {most:,}, got {flag.value}")
     page = Path(_PAGE.value) if _PAGE.value else None
+    for row in chosen:
+        settings.check(configuration(row, 0, _UPDATES.value))
     if page:  # before hours of work for it
         results.with_block(page.read_text(), "", _UPDATES.value)
     compilation.keep()
@@ -187,8 +210,9 @@ def write(
 
 
 def _text(measured: results.Measured, chosen: list[Row], seeds: int, links: dict[str, str]) -> str:
+    changed = f" and {', '.join(_SET.value)}" if _SET.value else ""
     said = (
-        f"Each run has {_UPDATES.value:,} updates. Numbers are means over seeds with their standard "
+        f"Each run has {_UPDATES.value:,} updates{changed}. Numbers are means over seeds with their standard "
         f"errors, in nats. The importance-weighted bound is of K = {_WEIGHTED} samples; minutes are those "
         "of the updates alone, on the machine that made the run."
     )
@@ -203,6 +227,14 @@ def _text(measured: results.Measured, chosen: list[Row], seeds: int, links: dict
     systems = {_kernels(row): row.system for row in chosen}
     parts += [f"![kernels of {systems[n]}, seed 0]({links[n]})" for n in links if n in systems]
     return "\n\n".join(parts) + "\n"
+
+
+def _literal(text: str) -> Any:
+    """Returns the value that a text writes in Python; the text itself where it writes none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _kernels(row: Row) -> str:

@@ -43,6 +43,14 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     return Estimate(statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values)))
 
 
+def spread(values: Sequence[float]) -> str:
+    """Returns how far from the median the farthest of values lies, in % of it; "-" of a single one."""
+    if len(values) < 2:
+        return "-"
+    median = statistics.median(values)
+    return f"{100 * max(abs(value - median) for value in values) / abs(median):.1f}"
+
+
 def worth(measured: Measured, row: Row) -> Estimate:
     """Returns how much higher a row's negative ELBO is than its base's, nats.
 
@@ -58,7 +66,7 @@ def worth(measured: Measured, row: Row) -> Estimate:
 def table(measured: Measured, rows: Sequence[Row], seeds: int) -> str:
     """Returns the results of the rows that were run, as a table of Markdown."""
     heads = [head for _, head, _ in _MEASURES]
-    names = ["system", *heads, "the report's measure 7", "minutes a run", "seeds"]
+    names = ["system", *heads, "the report's measure 7", "minutes a run", "seeds", "spread, %"]
     lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
     for row in rows:
         runs = measured.get(row.config, ())
@@ -70,7 +78,8 @@ def table(measured: Measured, rows: Sequence[Row], seeds: int) -> str:
             told += f" ({row.report_updates:,} updates)"
         minutes = statistics.median(run["minutes"] for run in runs)
         done = f"{len(runs)}" if len(runs) == seeds else f"{len(runs)} of {seeds}"
-        lines.append(f"| {row.system} | {' | '.join(cells)} | {told} | {minutes:.0f} | {done} |")
+        last = f"{told} | {minutes:.0f} | {done} | {spread([run['elbo_loss'] for run in runs])}"
+        lines.append(f"| {row.system} | {' | '.join(cells)} | {last} |")
     return "\n".join(lines)
 
 

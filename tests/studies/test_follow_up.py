@@ -65,6 +65,18 @@ def test_every_row_and_seed_has_a_run_and_is_measured_once(command, tmp_path):
     assert command("--updates=20000") == loop.FINISHED and len(command.trained) == 4
 
 
+def test_set_changes_a_field_of_every_run(command, tmp_path):
+    changes = "--set=train.clip_norm=0,train.on_divergence=continue"
+    assert command("--seeds=1", changes) == loop.FINISHED
+    for row in ("study", "study_t1"):
+        kept = json.loads((tmp_path / row / "seed_0.json").read_text())["config"]
+        assert kept["train"]["clip_norm"] == 0.0 and kept["train"]["on_divergence"] == "continue"
+    text = (tmp_path / "study.md").read_text()
+    assert "10,000 updates and train.clip_norm=0, train.on_divergence=continue." in text
+    assert command("--seeds=1", changes) == loop.FINISHED and command.trained == []
+    assert command("--seeds=1") == loop.FINISHED and len(command.trained) == 2  # other settings
+
+
 def test_a_signal_ends_it_and_the_same_command_goes_on(command):
     command.codes["study_t1"] = loop.STOPPED
     assert command() == loop.STOPPED
@@ -144,6 +156,10 @@ def test_mistakes_are_one_line(tmp_path):
         ("--rows=draw",): (2, "--rows: expected of study, study_no_attention"),
         ("--seeds=0",): (2, "--seeds: expected 1 to 100, got 0"),
         ("--updates=0",): (2, "--updates: expected 1 to"),
+        ("--set=train.clip=0",): (2, "--set: expected FIELD=VALUE of configs/study.py"),
+        ("--set=seed",): (2, "such as train.clip_norm=0; got 'seed'"),
+        ("--set=train.clip_norm=much",): (2, "got 'train.clip_norm=much'"),
+        ("--set=train.clip_norm=-1",): (2, "config.train.clip_norm: expected"),
         ("--page=nowhere.md",): (1, "nowhere.md"),
         ("--page=page.md",): (
             2,

@@ -47,10 +47,15 @@ def test_the_table_has_the_rows_that_were_run_beside_the_report():
     lines = results.table(MEASURED, ROWS, 3).splitlines()
     assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| DRAW | 101.17 +- 0.60 | 7.00 +- 0.00 | 1,012 +- 6 |")
-    assert lines[2].endswith("| 643 / 264 / 1370 | 12 | 3 |")
-    assert lines[3].endswith("| 653 / 290 / 1724 | 12 | 2 of 3 |")
+    assert lines[2].endswith("| 643 / 264 / 1370 | 12 | 3 | 1.5 |")
+    assert lines[3].endswith("| 653 / 290 / 1724 | 12 | 2 of 3 | 0.8 |")
     cost = results.worth_table(MEASURED, ROWS).splitlines()[2:]
     assert cost == ["| T = 1 | DRAW | +17.83 +- 1.17 |"]
+
+
+def test_the_spread_is_the_farthest_from_the_median():
+    assert results.spread([100.0, 90.0, 104.0]) == "10.0"
+    assert results.spread([3.0]) == "-"
 
 
 def test_what_the_classifier_of_model_2_gets_wrong():
