@@ -4,13 +4,12 @@ The files are those that `evaluate.py --json=FILE` wrote of models of as many gl
 """
 
 import itertools
-import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from benchmarks import evaluated
 from draw_jax.drawing.figures import curves
 from draw_jax.system import cli
 
@@ -20,9 +19,11 @@ _OUT = flags.DEFINE_string("out", "error_by_glimpses.png", "The picture")
 
 def main() -> int:
     """Draws and prints the errors and returns the exit code."""
-    if not _RESULTS.value:
-        raise ValueError("--results: expected files that evaluate.py --json wrote, got none")
-    results = sorted(map(_read, _RESULTS.value), key=lambda r: len(r["error_per_step"]))
+    kind = "a classifier's evaluate.py --json"
+    results = [
+        evaluated.read(path, "error_per_step", kind) for path in evaluated.given(_RESULTS.value)
+    ]
+    results.sort(key=lambda r: len(r["error_per_step"]))
     counts = [len(result["error_per_step"]) for result in results]
     for one, other in itertools.pairwise(counts):
         if one == other:
@@ -43,18 +44,6 @@ def main() -> int:
         print(f"| {count} | {100 * r['error']:.2f} | {low:.2f} to {high:.2f} | {r['images']:,} |")
     print(_OUT.value)
     return 0
-
-
-def _read(path: str) -> dict[str, Any]:
-    try:
-        result = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise ValueError(f"--results: cannot read {path} ({error.strerror})") from None
-    except ValueError:
-        raise ValueError(f"--results: {path} is no JSON") from None
-    if not isinstance(result, dict) or "error_per_step" not in result:
-        raise ValueError(f"--results: {path} is not of a classifier's evaluate.py --json")
-    return result
 
 
 if __name__ == "__main__":

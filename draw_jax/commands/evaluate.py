@@ -18,6 +18,8 @@ from draw_jax.commands import model_flags
 from draw_jax.system import cli
 
 if TYPE_CHECKING:
+    from jax import Array
+
     from draw_jax.model.task import Model, Variables
 
 FLAGS = flags.FlagValues()
@@ -33,6 +35,12 @@ _NEAREST = flags.DEFINE_integer(
     "nearest_nll",
     None,
     "Generate so many images, and tell the NLL of the training image nearest to each, given it",
+    flag_values=FLAGS,
+)
+_ACTIVE = flags.DEFINE_boolean(
+    "active_units",
+    False,
+    "Tell how many latent units are active, by two passes more",
     flag_values=FLAGS,
 )
 _BATCH = flags.DEFINE_integer(
@@ -60,7 +68,7 @@ def main() -> int:
     from tqdm import tqdm
 
     from draw_jax.data import splits
-    from draw_jax.evaluation import passes
+    from draw_jax.evaluation import activity, passes
     from draw_jax.evaluation.partial import Partial
     from draw_jax.model import build
     from draw_jax.model.draw import Draw
@@ -69,10 +77,11 @@ def main() -> int:
     compilation.keep()
     devices.share_cores(devices.cores())
     config, model, variables = model_flags.load(run, _MODEL, _DATA)
-    if _NEAREST.value and not isinstance(model, Draw):
-        raise ValueError(
-            f"--nearest_nll: a model of config.kind {config.kind!r} generates no images; leave it out"
-        )
+    for flag, lacks in ((_NEAREST, "generates no images"), (_ACTIVE, "has no latent units")):
+        if flag.value and not isinstance(model, Draw):
+            raise ValueError(
+                f"--{flag.name}: a model of config.kind {config.kind!r} {lacks}; leave it out"
+            )
     split = splits.load(config.data, _SPLIT.value, config.model.image_shape, flags="--")
     splits.check_shape(split, model.image_shape)
     seed = config.seed if _SEED.value is None else _SEED.value
@@ -87,12 +96,16 @@ def main() -> int:
             print(f"going on from {part}: {found.done:,} of {count:,} images are done")
     samples = _SAMPLES.value  # of each image: what takes the time
     unit = "sample" if samples else "image"
+
+    def prepare(image: "Array", key: "Array") -> "Array":
+        return splits.prepare(image, config.data.binarization, key)
+
     with tqdm(total=count * (samples or 1), unit=unit, disable=None) as bar:
         result = passes.evaluate(
             task,
             variables,
             split,
-            lambda image, key: splits.prepare(image, config.data.binarization, key),
+            prepare,
             build.keys(seed).evaluate,
             batch_size=_BATCH.value,
             importance_samples=samples,
@@ -100,6 +113,11 @@ def main() -> int:
             on_samples=lambda done: bar.update(done - bar.n),
             images=count,
             partial=found,
+        )
+    if _ACTIVE.value:
+        key = build.keys(seed).evaluate
+        result |= activity.measure(
+            build.drawing(model), variables, split, prepare, key, _BATCH.value, images=count
         )
     if _NEAREST.value:
         result |= _nearest(config, model, variables, seed, _NEAREST.value)
@@ -125,6 +143,9 @@ def main() -> int:
         print(f"  {name:{width}}{result[name]:10.3f} +- {result[f'{name}_se']:.3f}")
     if task.classes:
         print(_errors(result))
+    if _ACTIVE.value:
+        active = f"{result['active_units']:,} of {result['latent_units']:,}"
+        print(f"  active latent units: {active}, the means of which vary by more than 0.01")
     if _NEAREST.value:
         print(
             f"nearest training image to each of {result['nearest_images']:,} generated ones, its NLL "

@@ -170,12 +170,12 @@ def task(model: Draw) -> Task:
     def evaluation_terms(
         variables: Variables, x: jax.Array, labels: jax.Array | None, keys: jax.Array
     ) -> tuple[Terms, Terms]:
-        output, trace = _traced(model, variables, x, _noise(model, keys))
+        output, trace = _traced(model, variables, x, noise(model, keys))
         terms = {"nll": output.nll, "kl": output.kl.sum(axis=0)}
         return terms, {"kl_per_step": output.kl.T} | _windows(model, trace)
 
     def log_weight(variables: Variables, x: jax.Array, keys: jax.Array) -> jax.Array:
-        eps = _noise(model, keys)
+        eps = noise(model, keys)
         output, trace = _traced(model, variables, x, eps)
         assert trace.mean is not None and trace.log_std is not None  # as it inferred
         return losses.importance_log_weight(output.nll, trace.mean, trace.log_std, eps)
@@ -229,7 +229,7 @@ def _traced(
     return output, cast(Trace, output.trace)
 
 
-def _noise(model: Draw, keys: jax.Array) -> jax.Array:
+def noise(model: Draw, keys: jax.Array) -> jax.Array:
     """Returns eps [T, B, Z], example b's from keys[b]."""
     shape = (model.time_steps, model.latent_size)
     return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys).swapaxes(0, 1)

@@ -256,12 +256,11 @@ def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def _raised_here(error: Exception, script: str) -> bool:
-    """Returns whether our own code raised an error, in words meant for a user."""
+    """Returns whether our own code, or what lies beside the script, raised an error for a user."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     file = Path(frame.f_code.co_filename).resolve()
-    return (
-        file.is_relative_to(Path(__file__).resolve().parents[1]) or file == Path(script).resolve()
-    )
+    ours = file.is_relative_to(Path(__file__).resolve().parents[1])
+    return ours or file.parent == Path(script).resolve().parent
 
 
 def _say(error: Exception, code: int, prefix: str = "") -> int:

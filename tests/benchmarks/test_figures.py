@@ -36,13 +36,18 @@ def ran(tmp_path_factory):
         result = {"error": rates[-1], "error_per_step": rates, "images": 200}
         result |= {"error_low": rates[-1] - 0.04, "error_high": rates[-1] + 0.05}
         (folder / f"{count}.json").write_text(json.dumps(result))
+    latents = {"kl_per_step": [2.5, 0.125], "active_per_step": [3, 1]}
+    latents |= {"active_units": 4, "latent_units": 10}
+    (folder / "latents.json").write_text(json.dumps(latents))
     (folder / "draw.json").write_text('{"elbo_loss": 88.6}')
     (folder / "half.json").write_text("{")
-    curve, glimpses = "benchmarks.curve", "benchmarks.glimpses"
+    curve, glimpses, per_step = (f"benchmarks.{n}" for n in ("curve", "glimpses", "per_step"))
     commands = {
         "draw": (curve, "--workdir=draw", "--out=draw.png", "--levels=paper=80.97"),
         "classifier": (curve, "--workdir=classifier", "--out=classifier.png"),
         "glimpses": (glimpses, "--results=2.json,1.json", "--out=glimpses.png"),
+        "per_step": (per_step, "--results=latents.json", "--out=per_step.png"),
+        "no latents": (per_step, "--results=draw.json"),
         "twice": (glimpses, "--results=2.json,1.json,2.json"),
         "none": (glimpses,),
         "missing": (glimpses, "--results=3.json"),
@@ -73,6 +78,17 @@ def test_errors_are_listed_by_the_number_of_glimpses(ran):
     assert (folder / "glimpses.png").stat().st_size > 5_000
 
 
+def test_the_kl_of_each_step_stands_beside_its_active_units(ran):
+    folder, done = ran
+    assert done["per_step"].returncode == 0, done["per_step"].stderr
+    assert done["per_step"].stdout.splitlines() == [
+        *("latents: 4 of 10 latent units active", ""),
+        *("| time step | KL, nats | active of 5 |", "|---|---|---|"),
+        *("| 1 | 2.500 | 3 |", "| 2 | 0.125 | 1 |", "", "per_step.png"),
+    ]
+    assert (folder / "per_step.png").stat().st_size > 5_000
+
+
 def test_what_is_no_result_is_told_in_one_line(ran):
     _, done = ran
     for name, told in {
@@ -81,5 +97,6 @@ def test_what_is_no_result_is_told_in_one_line(ran):
         "missing": "--results: cannot read 3.json",
         "half": "half.json is no JSON",
         "other": "draw.json is not of a classifier",
+        "no latents": "draw.json is not of evaluate.py --active_units --json",
     }.items():
         assert_one_error(done[name], 2, told)

@@ -91,6 +91,10 @@ MISTAKES = {
         2,
         "--nearest_nll: expected 1 to 10,000 images, got 10001",
     ),
+    ("evaluate.py", "--pretrained=cluttered_mnist", "--active_units"): (
+        2,
+        "--active_units: a model of config.kind 'classifier' has no latent units; leave it out",
+    ),
     ("evaluate.py", "--pretrained=cluttered_mnist", "--nearest_nll=5"): (
         2,
         "--nearest_nll: a model of config.kind 'classifier' generates no images",
@@ -203,7 +207,14 @@ def test_a_picture_of_ones_own_needs_no_data(without_data, place):
 def test_evaluate_prints_and_writes_one_exact_pass_and_repeats_the_validation(place):
     first, second, third = run_all(
         [
-            ("evaluate.py", "--workdir=run", "--split=test", "--json=a.json", "--nearest_nll=20"),
+            (
+                "evaluate.py",
+                "--workdir=run",
+                "--split=test",
+                "--json=a.json",
+                "--nearest_nll=20",
+                "--active_units",
+            ),
             ("evaluate.py", "--workdir=run", "--split=test", "--batch_size=7", "--json=b.json"),
             ("evaluate.py", "--workdir=run", "--split=validation"),
         ],
@@ -217,6 +228,8 @@ def test_evaluate_prints_and_writes_one_exact_pass_and_repeats_the_validation(pl
     assert a["nearest_images"] == 20 and "nearest_nll" not in b
     assert 0 < a["nearest_nll"] < a["nearest_nll_max"] and a["nearest_nll_std"] > 0
     assert f"mean {a['nearest_nll']:.1f}, standard deviation" in first.stdout
+    assert a["latent_units"] == 4 and sum(a["active_per_step"]) == a["active_units"]
+    assert f"active latent units: {a['active_units']} of 4" in first.stdout
     assert a["elbo_loss_se"] > 0
     np.testing.assert_allclose(a["elbo_loss"], a["nll"] + a["kl"], rtol=1e-6)
     # The batch size changes the order of float32 sums and nothing else.
