@@ -1,7 +1,7 @@
 #!/bin/bash
 # DRAW on a Cloud TPU by a queued resource: asks for it, waits, installs, trains on all its hosts.
 #
-#   PROJECT=my-project ZONE=us-central2-b launch/tpu_vm.sh --config=mnist --workdir=/mnt/shared/runs/mnist
+#   PROJECT=my-project ZONE=us-central2-b REPOSITORY=git+https://HOST/OWNER/draw_jax launch/tpu_vm.sh --config=mnist --workdir=/mnt/shared/runs/mnist
 #
 # Everything after the script's name goes to `draw-jax train`. TYPE and VERSION choose the machine,
 # REPOSITORY what is installed. A spot TPU that was taken away: the same command again continues,

@@ -129,7 +129,7 @@ def classified(measured: Measured, rows: Sequence[Row]) -> str:
         errors = [100 * run["error"] for run in measured.get(row.config, ()) if "error" in run]
         if errors:
             wrong = over_seeds(errors).text(2)
-            told.append(f"The classifier of {row.system} names {wrong} % of the digits wrong.")
+            told.append(f"The classifier of {row.system} misclassifies {wrong} % of the digits.")
     return " ".join(told)
 
 

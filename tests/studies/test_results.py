@@ -61,7 +61,7 @@ def test_the_spread_is_the_farthest_from_the_median():
 def test_what_the_classifier_of_model_2_gets_wrong():
     errors = [{"error": 0.012}, {"error": 0.014}]
     told = results.classified({"study": runs(1.0), "study_model_2": errors}, ROWS)
-    assert told == "The classifier of Model II names 1.30 +- 0.10 % of the digits wrong."
+    assert told == "The classifier of Model II misclassifies 1.30 +- 0.10 % of the digits."
     assert results.classified(MEASURED, ROWS) == ""
 
 

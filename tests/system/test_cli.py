@@ -45,7 +45,7 @@ FIELDS = {
     (
         SMOKE,
         "--config.kind=drew",
-    ): "config.kind: expected 'draw' or 'model_1' or 'model_2' or 'model_3' or 'classifier' or 'convnet' or 'ram', got 'drew'",
+    ): "config.kind: expected 'draw' or 'model_1' or 'model_2' or 'model_3' or 'classifier' or 'glimpse_convnet' or 'convnet' or 'ram', got 'drew'",
     (SMOKE, "--config.data.name="): "config.data.name is empty",
     (SMOKE, "--config.model.enc_size=1000000000"): "config.model.enc_size: expected <= 1048576",
     (SMOKE, "--config.model.read_size=500"): "config.model.read_size: expected at most 28, the im",
