@@ -32,11 +32,16 @@ def test_a_card_tells_the_sizes_of_its_model_and_how_to_use_it(folder):
     card = (folder / "card.md").read_text()
     config = json.loads((folder / "config.json").read_text())
     model = config["model"]
-    told = [f"T = {model['time_steps']} ", f"Batch {config['train']['batch_size']}"]
-    told += [f"--pretrained={folder.name} ", "## Limits", "## Licence"]
+    told = [f"Batch {config['train']['batch_size']}", f"--pretrained={folder.name} "]
+    told += ["## Limits", "## Licence"]
+    if "time_steps" in model:
+        told.append(f"T = {model['time_steps']} ")
     if config["kind"] == "draw":
         told += [f"{model['enc_size']} units", f"{model['latent_size']} latent"]
         windows = ("read", "write")
+    elif config["kind"] == "convnet":
+        told += [f"{model['filters']} filters", f"{model['hidden_size']} units"]
+        windows = ()
     else:
         told += [f"{model['lstm_size']} units"]
         windows = ("read",)

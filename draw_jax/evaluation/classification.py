@@ -13,8 +13,8 @@ from draw_jax.model.draw import Draw
 from draw_jax.model.task import Model, Variables
 
 
-def answers(model: Model, variables: Variables, images: np.ndarray) -> np.ndarray:
-    """Returns the classes that a classifier answers after its last glimpse, int64 [B].
+def logits(model: Model, variables: Variables, images: np.ndarray) -> np.ndarray:
+    """Returns the logits of the classes after a classifier's last glimpse, [B, classes].
 
     Args:
         model: a classifier of any kind; one that draws its first location draws the same each time.
@@ -27,15 +27,20 @@ def answers(model: Model, variables: Variables, images: np.ndarray) -> np.ndarra
     if isinstance(model, Draw):
         raise ValueError(f"expected a classifier, got a {type(model).__name__}, which draws")  # noqa: TRY004
     if glimpses.looks(model):
-        logits = glimpses.look(model, variables, images, jax.random.key(0))[0]
+        found = glimpses.look(model, variables, images, jax.random.key(0))[0]
     else:
         images = sampling.check_images(model, images)
-        logits = sampling.in_batches(
+        found = sampling.in_batches(
             lambda part: _logits(model, variables, jnp.asarray(images[part], jnp.float32)),
             len(images),
             sampling.BATCH_SIZE,
         )
-    return logits[-1].argmax(axis=-1)
+    return np.asarray(found[-1])
+
+
+def answers(model: Model, variables: Variables, images: np.ndarray) -> np.ndarray:
+    """Returns the classes whose `logits` are largest, int64 [B]."""
+    return logits(model, variables, images).argmax(axis=-1)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -20,12 +20,10 @@ from PIL import Image
 
 from draw_jax.drawing import kinds, latents, sampling
 from draw_jax.drawing.figures import estimates, grids, look
-from draw_jax.evaluation import classification
-from draw_jax.model import build
 from draw_jax.model.draw import Draw
 from draw_jax.model.task import Variables
-from draw_jax.runs import checkpoint
-from draw_jax.system import cli, compilation, files
+from draw_jax.studies import judged
+from draw_jax.system import cli, files
 
 _COLUMNS = 12  # samples of `held.png` and `interpolate.png` side by side
 _ROWS = 12  # time steps of `held.png`, at most
@@ -141,24 +139,11 @@ def main() -> int:
     cli.check_seed("--seed", _SEED.value)
     if not 1 <= _PAIRS.value <= _MOST_PAIRS:
         raise ValueError(f"--pairs: expected 1 to {_MOST_PAIRS:,}, got {_PAIRS.value}")
-    if not _CLASSIFIER.value:
-        raise ValueError(
-            "--classifier: which one? A run of images of the same size, such as that of "
-            "draw-jax train --config=mnist_classifier"
-        )
-    compilation.keep()
-    config, model, variables = checkpoint.load(run)
-    drawer = build.drawing(model)
-    theirs, classifier, weights = checkpoint.load(_CLASSIFIER.value)
-    if isinstance(classifier, Draw) or classifier.image_shape != drawer.image_shape:
-        raise ValueError(
-            f"--classifier: expected one of images {drawer.image_shape}, got a model of config.kind "
-            f"{theirs.kind!r} of images {classifier.image_shape}"
-        )
+    config, drawer, variables, logits = judged.load(run, _CLASSIFIER.value)
     out, key = Path(_OUT.value), jax.random.key(_SEED.value)
 
     def name(images: np.ndarray) -> np.ndarray:
-        return classification.answers(classifier, weights, images)
+        return logits(images).argmax(axis=-1)
 
     found = agreement(drawer, variables, name, key, _PAIRS.value)
     if _JSON.value:

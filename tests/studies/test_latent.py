@@ -14,7 +14,7 @@ from draw_jax.model import build
 from draw_jax.model.classifier import GlimpseClassifier
 from draw_jax.model.variants.convnet import ConvNet
 from draw_jax.model.variants.ram import Ram
-from draw_jax.studies import latent
+from draw_jax.studies import latent, legible
 from tests.helpers import TINY, assert_one_error, forked
 
 T, Z = TINY["time_steps"], TINY["latent_size"]
@@ -125,6 +125,41 @@ def test_the_command_prints_a_table_and_draws(place):
         assert f"out/{name}.png" in done.stdout
         with Image.open(place / "out" / f"{name}.png") as picture:
             assert min(picture.size) > 100
+
+
+def test_a_sample_is_judged_by_its_highest_probability():
+    logits = np.log(np.array([[0.05, 0.9, 0.05], [0.4, 0.3, 0.3]])).astype(np.float32)
+    highest, classes = legible.judge(logits + 3)  # a constant changes no probability
+    np.testing.assert_allclose(highest, [0.9, 0.4], rtol=1e-6)
+    assert classes.tolist() == [1, 0]
+
+
+@pytest.mark.slow
+def test_samples_that_are_no_digit_are_counted_and_drawn(place):
+    words = ("--workdir=drawer", "--classifier=namer", "--samples=30", "--out=doubts")
+    commands = [(*words, "--confidence=0.999"), (*words, "--confidence=1e-3")]
+    commands = [("draw_jax.studies.legible", *words) for words in commands]
+    none, all_of_them = forked(commands, cwd=place, XDG_CACHE_HOME=str(place / "caches"))
+    assert none.stdout.startswith("30 of 30 samples are no digit") and "100.0 %" in none.stdout
+    assert all_of_them.stdout.startswith("0 of 30 samples are no digit")
+    counts = none.stdout.splitlines()[2].removeprefix("samples of each class: ").split(", ")
+    assert sum(int(count.split(": ")[1]) for count in counts) == 30
+    with Image.open(place / "doubts" / "doubtful.png") as picture:
+        assert min(picture.size) > 100
+
+
+@pytest.mark.slow
+def test_mistakes_of_legible_are_one_line(place):
+    told = {
+        ("--workdir=drawer", "--samples=0"): (2, "--samples: expected 1 to 100,000, got 0"),
+        ("--workdir=drawer", "--confidence=1"): (2, "--confidence: expected above 0 and below 1"),
+        ("--workdir=drawer", "--classifier="): (2, "--classifier: which one?"),
+        ("--pretrained=cluttered_mnist",): (2, "expected a model of config.kind 'draw'"),
+    }
+    commands = [("draw_jax.studies.legible", *words) for words in told]
+    done = forked(commands, cwd=place, XDG_CACHE_HOME=str(place / "caches"))
+    for one, (code, text) in zip(done, told.values(), strict=True):
+        assert_one_error(one, code, text)
 
 
 @pytest.mark.slow
