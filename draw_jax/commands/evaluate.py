@@ -5,6 +5,7 @@ With --json=FILE, what a long pass has found so far is kept in FILE.part, and th
 Exit codes: 0 measured, 1 error, 2 bad flags.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,10 @@ from draw_jax.system import cli
 if TYPE_CHECKING:
     from jax import Array
 
-    from draw_jax.model.task import Model, Variables
+    from draw_jax.data.splits import Split
+    from draw_jax.model.task import Variables
+
+_HASHED = 1_000  # images at a time
 
 FLAGS = flags.FlagValues()
 _MODEL = model_flags.define_model(FLAGS, pretrained="Or the name of shipped weights")
@@ -68,7 +72,7 @@ def main() -> int:
     from tqdm import tqdm
 
     from draw_jax.data import splits
-    from draw_jax.evaluation import activity, passes
+    from draw_jax.evaluation import activity, nearest, passes
     from draw_jax.evaluation.partial import Partial
     from draw_jax.model import build
     from draw_jax.model.draw import Draw
@@ -77,21 +81,26 @@ def main() -> int:
     compilation.keep()
     devices.share_cores(devices.cores())
     config, model, variables = model_flags.load(run, _MODEL, _DATA)
-    for flag, lacks in ((_NEAREST, "generates no images"), (_ACTIVE, "has no latent units")):
+    latents = "has no latent units"
+    for flag, lacks in (
+        *((_NEAREST, "generates no images"), (_ACTIVE, latents)),
+        (_SAMPLES, latents),
+    ):
         if flag.value and not isinstance(model, Draw):
             raise ValueError(
                 f"--{flag.name}: a model of config.kind {config.kind!r} {lacks}; leave it out"
             )
     split = splits.load(config.data, _SPLIT.value, config.model.image_shape, flags="--")
-    splits.check_shape(split, model.image_shape)
+    splits.check_shape(split, model.image_shape, config.data.name)
     seed = config.seed if _SEED.value is None else _SEED.value
+    training = _training(config) if _NEAREST.value else None  # before hours of work
     task = build.task(model)
-    splits.check_labels(split, task.classes)
+    splits.check_labels(split, task.classes, config.data.name)
     count = min(len(split), _IMAGES.value or len(split))
     found = Partial()
     if _JSON.value:
         part = Path(f"{_JSON.value}.part")
-        found = Partial(part, _identity(config, variables, seed, count))
+        found = Partial(part, _identity(config, variables, split, seed, count))
         if found.done or found.samples:
             print(f"going on from {part}: {found.done:,} of {count:,} images are done")
     samples = _SAMPLES.value  # of each image: what takes the time
@@ -119,8 +128,15 @@ def main() -> int:
         result |= activity.measure(
             build.drawing(model), variables, split, prepare, key, _BATCH.value, images=count
         )
-    if _NEAREST.value:
-        result |= _nearest(config, model, variables, seed, _NEAREST.value)
+    if training is not None:
+        result |= nearest.measure(
+            build.drawing(model),
+            variables,
+            build.keys(seed).sample,
+            training,
+            _NEAREST.value or 0,
+            _BATCH.value,
+        )
     result |= {
         "run": run,
         "data": config.data.name,
@@ -156,26 +172,36 @@ def main() -> int:
     return 0
 
 
-def _identity(config: ConfigDict, variables: "Variables", seed: int, count: int) -> str:
-    """Returns what decides each image's terms: the weights, the data and the flags."""
+def _identity(
+    config: ConfigDict, variables: "Variables", split: "Split", seed: int, count: int
+) -> str:
+    """Returns what decides each image's terms: the weights, the images and the flags."""
+    import numpy as np
+
     from draw_jax.runs import leaves
 
+    images = hashlib.sha256()
+    for start in range(0, count, _HASHED):
+        batch = split.batch(np.arange(start, min(start + _HASHED, count)))
+        images.update(batch.images.tobytes())
+        images.update(b"" if batch.labels is None else batch.labels.tobytes())
     digests = {name: leaves.digest(leaf) for name, leaf in leaves.flatten(variables).items()}
-    told = (_SPLIT.value, seed, count, _SAMPLES.value, _BATCH.value, __version__)
-    return json.dumps([json.loads(config.to_json()), digests, told], sort_keys=True)
+    told = (_SPLIT.value, seed, count, _SAMPLES.value, __version__)
+    whole = [json.loads(config.to_json()), digests, images.hexdigest(), told]
+    return json.dumps(whole, sort_keys=True)
 
 
-def _nearest(
-    config: ConfigDict, model: "Model", variables: "Variables", seed: int, count: int
-) -> dict[str, float]:
-    """Returns measure 7 of the follow-up study over so many generated images."""
+def _training(config: ConfigDict) -> "Split":
+    """Returns the training images, of which --nearest_nll finds the nearest."""
     from draw_jax.data import splits
-    from draw_jax.evaluation import nearest
-    from draw_jax.model import build
 
     training = splits.load(config.data, "train", config.model.image_shape, flags="--")
-    key = build.keys(seed).sample
-    return nearest.measure(build.drawing(model), variables, key, training, count, _BATCH.value)
+    if training.endless:
+        raise ValueError(
+            f"--nearest_nll: the training images of data set {config.data.name!r} have no end, so that "
+            "none is the nearest; leave it out"
+        )
+    return training
 
 
 def _interval(result: dict[str, Any]) -> dict[str, Any]:

@@ -27,13 +27,17 @@ def main() -> int:
     """Writes the folder, prints its files and returns the exit code."""
     if not _OUT.value:
         raise ValueError("where to? Such as --out=draw_jax/pretrained/mnist")
-    card = Path(_CARD.value).read_text() if _CARD.value else ""
+    out = Path(_OUT.value)
+    if (out / "checkpoints").exists() or (out / "metrics.jsonl").exists():
+        raise ValueError(
+            f"--out: {out} is a run, which would lose its config.json; give another folder"
+        )
+    card = cli.read_text("--card", Path(_CARD.value)) if _CARD.value else ""
     run = _MODEL.run()
 
     from draw_jax.runs import checkpoint, export
 
     config, _, variables = checkpoint.load(run, _MODEL.checkpoint.value)
-    out = Path(_OUT.value)
     if not card and (out / "card.md").is_file():
         card = (out / "card.md").read_text()
     card = card or export.card_to_fill_in(out.name, config)

@@ -222,7 +222,7 @@ def _data(config: "ConfigDict", split: str, count: int | None) -> "kinds.Data":
         )
         data.source = "digits"
     stored = splits.load(data, split, config.model.image_shape, flags="--")
-    splits.check_shape(stored, config.model.image_shape)
+    splits.check_shape(stored, config.model.image_shape, config.data.name)
     room = _ROOM // (4 * math.prod(stored.image_shape))
     size = min(len(stored), room if count is None else count)
     if count is None and size < len(stored):

@@ -78,10 +78,16 @@ def turned(split: Split, name: str) -> Split:
         name: of the data set, for the error.
 
     Raises:
-        ValueError: if its images are grey.
+        ValueError: if its images are grey, or of another number of channels.
     """
-    if split.image_shape[2] != 3:
+    channels = split.image_shape[2]
+    if channels == 1:
         raise ValueError(f"data set {name!r} is grey already: set config.data.grey to False")
+    if channels != 3:
+        raise ValueError(
+            f"config.data.grey: expected images in colour, data set {name!r} has {channels} channels: "
+            "set config.data.grey to False and config.data.resize to True"
+        )
     if not isinstance(split, ArraySplit):
         return Turned(split)
     images = luma(split.images)

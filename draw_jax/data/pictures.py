@@ -35,6 +35,8 @@ def turned(image: Image.Image, channels: int) -> Image.Image:
     mode = "L" if channels == 1 else "RGB"
     if image.mode.startswith("I"):  # 16 bits, which `convert` would clip at 255
         values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        if (transparent := image.info.get("transparency")) is not None:
+            values[values == transparent] = 0
         return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert(mode)
     if image.has_transparency_data:
         layers = image.convert("RGBA")
@@ -80,7 +82,8 @@ def of_array(image: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray
     """
     if image.shape[-1] not in (1, 2, 3, 4) or 0 in image.shape:
         raise ValueError(
-            f"expected images [H, W, C] with C 1 to 4 to resize, got {list(image.shape)}"
+            "config.data.resize: expected images [H, W, C] with C 1 to 4, channels last, got "
+            f"{list(image.shape)}"
         )
     height, width, channels = image_shape
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)

@@ -118,9 +118,11 @@ def _decode(
     start: int,
     stop: int,
     image_shape: tuple[int, int, int] | None,
+    scale: int = 1,
 ) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the images, times a scale, and the labels of the examples start..stop-1."""
     images = np.empty(0, np.uint8)
-    labels = []
+    labels, highest = [], 0
     with quietly(), contextlib.closing(_examples(folder, split, start, stop)) as examples:
         for i, example in enumerate(examples):
             image = np.asarray(example.get("image"))
@@ -132,7 +134,8 @@ def _decode(
                     )
                 )
             if image_shape:
-                image = pictures.of_array(image, image_shape)
+                highest = max(highest, int(image.max(initial=0)))
+                image = pictures.of_array(image * np.uint8(scale), image_shape)
             if i == 0:
                 images = np.empty((stop - start, *image.shape), np.uint8)
             if image.shape != images.shape[1:]:
@@ -144,6 +147,9 @@ def _decode(
             label = np.asarray(example.get("label", []))
             if label.ndim == 0 and label.dtype.kind in "iu":
                 labels.append(int(label))
+    if image_shape and highest <= 1 and scale == 1 and stop > start:
+        # Stored as 0 and 1: once more, as the filter has made other values of them.
+        return _decode(folder, split, start, stop, image_shape, scale=255)
     return images, np.array(labels, np.int32) if labels else None
 
 

@@ -19,7 +19,7 @@ MADE = {
     "cluttered_mnist": ("cluttered_mnist", ("source", "size", "clutter", "crop_size")),
     "two_digits": ("mnist_two_digits", ("source", "size")),
 }
-_OWN_SIZE = ("digits", "svhn", *MADE)  # are made at it, whatever the model reads
+OWN_SIZE = ("digits", "svhn", *MADE)  # sets made at it, whatever the model reads
 
 
 def named(
@@ -32,7 +32,7 @@ def named(
             "two_digits, cifar10, omniglot28, svhn, svhn_cropped, digits, image_folder, npz, or a "
             "folder under data_dir that tensorflow-datasets has prepared"
         )
-    if config.resize and config.name in _OWN_SIZE:
+    if config.resize and config.name in OWN_SIZE:
         raise ValueError(
             f"data set {config.name!r} is made at its own size: set config.data.resize to False"
         )

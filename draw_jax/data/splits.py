@@ -84,42 +84,54 @@ def load(
     if config.grey:
         loaded = grey.turned(loaded, config.name)
     if config.binarization == "fixed" and not loaded.binary:
+        or_fixed = ", or config.data.name to binarized_mnist" if config.name == "mnist" else ""
         raise ValueError(
-            f"data set {config.name!r} has grey values, so it has no fixed binarization: set "
-            "config.data.binarization to dynamic or none, or config.data.name to binarized_mnist"
+            f"the {split} images of data set {config.name!r} have grey values, so that there is no "
+            f"fixed binarization: set config.data.binarization to dynamic or none{or_fixed}"
         )
     if config.binarization == "dynamic" and loaded.binary:
         raise ValueError(
-            f"data set {config.name!r} is binary already, so there is nothing to draw: set "
-            "config.data.binarization to fixed"
+            f"the {split} images of data set {config.name!r} are binary already, so that there is "
+            "nothing to draw: set config.data.binarization to fixed or none"
         )
     return loaded
 
 
-def check_shape(split: Split, image_shape: tuple[int, int, int]) -> None:
+def check_shape(split: Split, image_shape: tuple[int, int, int], name: str = "") -> None:
     """Raise unless the images of a split have the shape that the model is built for.
 
     Args:
         split: from `load`.
         image_shape: (H, W, C), `config.model.image_shape`.
+        name: of the data set, for advice.
 
     Raises:
         ValueError: the shapes differ.
     """
-    if split.image_shape != tuple(image_shape):
-        raise ValueError(
-            f"expected images of config.model.image_shape {tuple(image_shape)}, got a data set of "
-            f"{split.image_shape}: set config.model.image_shape to that, or config.data.resize to "
-            "True"
-        )
+    found = split.image_shape
+    if found == tuple(image_shape):
+        return
+    ways = []
+    if found[2] in (1, 3):
+        ways.append("config.model.image_shape to that")
+    if name in sources.MADE:
+        ways.append("config.data.size")
+    elif name not in (*sources.OWN_SIZE, "image_folder"):
+        ways.append("config.data.resize to True")
+    channels = "" if found[2] <= 4 else " (channels come last)"
+    raise ValueError(
+        f"expected images of config.model.image_shape {tuple(image_shape)}, got a data set of "
+        f"{found}{channels}: set {', or '.join(ways)}"
+    )
 
 
-def check_labels(split: Split, classes: int) -> None:
+def check_labels(split: Split, classes: int, name: str = "") -> None:
     """Raise unless a split has labels for a classifier.
 
     Args:
         split: from `load`.
         classes: of the classifier; 0: the model uses no labels, and anything is well.
+        name: of the data set, for advice.
 
     Raises:
         ValueError: there are none, or one is not in [0, classes).
@@ -127,9 +139,13 @@ def check_labels(split: Split, classes: int) -> None:
     if not classes:
         return
     if split.labels is None:
+        ways = {
+            "image_folder": "it has them where every picture lies in a sub-folder, its class",
+            "npz": "add train_labels and test_labels, and validation_labels beside validation_images",
+        }
         raise ValueError(
-            "config.kind: a classifier needs labels, and this data set has none: an image folder has "
-            "them where every picture lies in a sub-folder, its class"
+            "config.kind: a classifier needs labels, and this data set has none: "
+            + ways.get(name, "take another config.data.name")
         )
     lowest, highest = int(split.labels.min()), int(split.labels.max())
     if lowest < 0 or highest >= classes:

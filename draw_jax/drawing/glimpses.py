@@ -16,6 +16,7 @@ from draw_jax.model import attention
 from draw_jax.model.classifier import GlimpseClassifier, Glimpses, widened
 from draw_jax.model.task import Model, Variables
 from draw_jax.model.variants import ram, retina
+from draw_jax.model.variants.glimpse_convnet import GlimpseConvNet
 from draw_jax.model.variants.ram import Episode, Ram
 from draw_jax.system import devices
 
@@ -89,8 +90,7 @@ def patches(model: Looking, images: np.ndarray, windows: Any) -> np.ndarray:
     """
     if isinstance(model, Ram):
         return _hard_patches(model, images, windows)
-    ones = attention.Window(*(jnp.asarray(field) for field in windows))
-    ones = ones._replace(gamma=jnp.ones_like(ones.gamma))
+    ones = _without_gamma(windows)
     repeated = jnp.broadcast_to(images, (*ones.g_x.shape, *model.image_shape))
     return np.stack(
         [
@@ -98,6 +98,11 @@ def patches(model: Looking, images: np.ndarray, windows: Any) -> np.ndarray:
             for k in range(model.scales)
         ]
     )
+
+
+def _without_gamma(windows: Any) -> attention.Window:
+    ones = attention.Window(*(jnp.asarray(field) for field in windows))
+    return ones._replace(gamma=jnp.ones_like(ones.gamma))
 
 
 def _hard_patches(model: Ram, images: np.ndarray, windows: Any) -> np.ndarray:
@@ -133,5 +138,18 @@ def seen(
         ValueError: if the images are not as described.
     """
     logits, windows = look(model, variables, images, key)
-    shown = patches(model, images, windows)
-    return Seen(np.asarray(images), shown, logits, windows, labels, not isinstance(model, Ram))
+    shown, blurred = patches(model, images, windows), not isinstance(model, Ram)
+    finer = read_by_net(model, images, windows) if isinstance(model, GlimpseConvNet) else None
+    return Seen(np.asarray(images), shown, logits, windows, labels, blurred, finer)
+
+
+def read_by_net(model: GlimpseConvNet, images: np.ndarray, windows: Any) -> np.ndarray:
+    """Returns what the convolutional net read, without its factor gamma, [T, B, M, M, C].
+
+    Args:
+        model: whose net it is.
+        images: [B, H, W, C] in [0, 1].
+        windows: arrays [T, B].
+    """
+    finer = model.finer(_without_gamma(windows))
+    return np.asarray(attention.read(jnp.asarray(images), finer, model.fine_size))

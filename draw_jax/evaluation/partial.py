@@ -52,6 +52,15 @@ class Partial:
         self.samples, self.log_sum = samples, log_sum
         self._save_in_time()
 
+    def begun(self, size: int) -> tuple[int, jax.Array | np.ndarray] | None:
+        """Returns the samples of the batch after the images done and the log of their weights' sum.
+
+        None where there are none, or they are of a batch of another size, as other devices make it.
+        """
+        if self.log_sum is None or len(self.log_sum) != size:
+            return None
+        return self.samples, self.log_sum
+
     def finish(self) -> None:
         """Removes the file."""
         if self._path is not None:

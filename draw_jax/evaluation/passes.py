@@ -76,10 +76,8 @@ def evaluate(
     found = partial or Partial()
     begin, (replicated, sharded) = found.done, devices.placement()
     variables = jax.device_put(variables, replicated)
-    for indices, count in devices.batches(total, batch_size, jax.device_count()):
+    for indices, count in devices.batches(total, batch_size, jax.device_count(), begin):
         start = int(indices[0])
-        if start < begin:
-            continue
         batch = split.batch(indices)
         inputs = jax.device_put((batch.images, batch.labels, indices), sharded)
         terms, told = _terms(task, prepare, variables, *inputs, key)
@@ -91,6 +89,7 @@ def evaluate(
                 found.at(done, log_sum)
                 on_samples(start * importance_samples + count * done)
 
+            samples_begun = found.begun(len(indices))
             terms["importance_weighted_nll"] = importance.weighted_nll(
                 task,
                 prepare,
@@ -99,7 +98,7 @@ def evaluate(
                 inputs[2],
                 key,
                 importance_samples,
-                None if found.log_sum is None else (found.samples, found.log_sum),
+                samples_begun,
                 after,
             )
             terms = task.with_totals(terms)

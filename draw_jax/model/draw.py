@@ -151,9 +151,25 @@ def _check_fields(draw: Draw) -> None:
             raise ValueError(
                 f"expected {name} >= 2, or 0 for no attention, got {getattr(draw, name)}"
             )
-    likelihood.named(draw.likelihood)
+    if likelihood.named(draw.likelihood).discretized:
+        _check_first_canvas(draw)
     if draw.encoder_input not in ("both", "error"):
         raise ValueError(f"expected encoder_input both or error, got {draw.encoder_input!r}")
+
+
+def _check_first_canvas(draw: Draw) -> None:
+    """Raises ValueError if the first mean is of no image, or the first log-scale is held at a bound."""
+    if not 0 <= draw.canvas_bias <= 1:
+        raise ValueError(
+            f"expected canvas_bias 0 to 1, the first mean of likelihood {draw.likelihood}, got "
+            f"{draw.canvas_bias}; configs/cifar10_bits.py has 0.5"
+        )
+    least, greatest = losses.LEAST_LOG_SCALE, losses.GREATEST_LOG_SCALE
+    if not least < draw.canvas_log_scale < greatest:
+        raise ValueError(
+            f"expected canvas_log_scale above {least:g} and below {greatest:g}, got "
+            f"{draw.canvas_log_scale}"
+        )
 
 
 def task(model: Draw) -> Task:

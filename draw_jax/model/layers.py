@@ -180,10 +180,10 @@ def check_convolutions(module: Any, shape: tuple[int, int] | None = None) -> Non
     if not module.filters or any(type(n) is not int or n < 1 for n in module.filters):
         raise ValueError(f"expected filters >= 1 of one layer or more, got {module.filters}")
     shorter = min(shape or module.image_shape[:2])
+    side = "the size of what is read" if shape else "the image's shorter side"
     if not 1 <= module.filter_size <= shorter or module.filter_size % 2 == 0:
         raise ValueError(
-            f"expected an odd filter_size of at most {shorter}, the image's shorter side, "
-            f"got {module.filter_size}"
+            f"expected an odd filter_size of at most {shorter}, {side}, got {module.filter_size}"
         )
     if module.stride < 1:
         raise ValueError(f"expected stride >= 1, got {module.stride}")

@@ -91,12 +91,15 @@ def main() -> int:
         if not 1 <= flag.value <= most:
             raise ValueError(f"--{name}: expected 1 to {most:,}, got {flag.value}")
     page = Path(_PAGE.value) if _PAGE.value else None
-    for row in chosen:
-        settings.check(configuration(row, 0, _UPDATES.value))
     if page:  # before hours of work for it
-        results.with_block(page.read_text(), "", _UPDATES.value)
+        results.with_block(cli.read_text("--page", page), "", _UPDATES.value)
+    configs = [configuration(row, 0, _UPDATES.value) for row in chosen]
     compilation.keep()
-    devices.share_cores(settings.cpu_devices(configuration(chosen[0], 0, _UPDATES.value)))
+    devices.share_cores(settings.cpu_devices(configs[0]))
+    for config in configs:
+        settings.check(config)
+    for split in ("train", "validation"):  # which all rows read; with this program's flags
+        splits.load(configs[0].data, split, configs[0].model.image_shape, flags="--")
     workdir, diverged = Path(_WORKDIR.value), []
     measured: dict[str, list[dict[str, Any]]] = {}
     with signals.stop_signals() as stop:
@@ -150,7 +153,9 @@ def measure(run: Path, config: ConfigDict, stop: signals.Stop) -> dict[str, Any]
     """
     _, model, variables = checkpoint.load(run)
     keys, shape = build.keys(config.seed), config.model.image_shape
-    training, validation = (splits.load(config.data, s, shape) for s in ("train", "validation"))
+    training, validation = (
+        splits.load(config.data, split, shape, flags="--") for split in ("train", "validation")
+    )
     found = passes.evaluate(
         build.task(model),
         variables,
@@ -204,7 +209,7 @@ def write(
         files.write_whole(target, lambda file, picture=picture: file.write(picture))  # type: ignore[misc]
         links[name] = f"figures/{target.name}"
     whole = results.with_block(
-        page.read_text(), _text(measured, chosen, seeds, links), _UPDATES.value
+        cli.read_text("--page", page), _text(measured, chosen, seeds, links), _UPDATES.value
     )
     files.write_whole(page, lambda file: file.write(whole.encode()))
 

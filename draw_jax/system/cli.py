@@ -105,6 +105,21 @@ def run(
             _unwritable(stream)
 
 
+def read_text(flag: str, path: Path) -> str:
+    """Returns the text of a file that a flag names.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise OSError(f"{flag}: cannot read {path} ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{flag}: {path} is no text (UTF-8)") from None
+
+
 def check_seed(name: str, seed: int) -> None:
     """Raises ValueError unless a seed, called `name` in the message, is 0 to 2^32 - 1."""
     if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:

@@ -101,8 +101,10 @@ def check_divides(batch_size: int) -> None:
         )
 
 
-def batches(count: int, batch_size: int, multiple: int = 1) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields the indices 0..count-1 in batches of one size, and how many of each are to count.
+def batches(
+    count: int, batch_size: int, multiple: int = 1, begin: int = 0
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields the indices begin..count-1 in batches of one size, and how many of each are to count.
 
     The last batch is filled up with its last index, so that every batch compiles to one program.
 
@@ -110,9 +112,10 @@ def batches(count: int, batch_size: int, multiple: int = 1) -> Iterator[tuple[np
         count: indices in all, >= 1.
         batch_size: at most this many at a time, rounded up to the multiple.
         multiple: of the batches' size, the number of devices that share one.
+        begin: the first index.
     """
     size = -(-min(batch_size, count) // multiple) * multiple
-    for start in range(0, count, size):
+    for start in range(begin, count, size):
         indices = np.minimum(np.arange(start, start + size), count - 1)
         yield indices, min(size, count - start)
 

@@ -106,6 +106,7 @@ def check(config: ConfigDict) -> Task:
     shape = _field(config, "model.image_shape")
     whole = isinstance(shape, tuple | list) and all(type(n) is int and n >= 1 for n in shape)
     _expect(whole and len(shape) == 3, config, "model.image_shape", "(height, width, channels)")
+    _expect(shape[2] in (1, 3), config, "model.image_shape", "1 channel (grey) or 3 (colour)")
     model = build.build(config)  # which looks at the type of every field
     _check_binarization(model, config)
     _check_can_be_kept(config, allow_nan=False)  # now that the known fields had their say

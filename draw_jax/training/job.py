@@ -48,8 +48,8 @@ class Job:
         self._split = splits.load(config.data, "train", shape, seed=config.seed)
         self._validation = splits.load(config.data, "validation", shape)
         for split in (self._split, self._validation):
-            splits.check_shape(split, task.model.image_shape)
-            splits.check_labels(split, task.classes)
+            splits.check_shape(split, task.model.image_shape, config.data.name)
+            splits.check_labels(split, task.classes, config.data.name)
         self._main = jax.process_index() == 0  # the one process that writes
         self._keys = build.keys(config.seed)
         self.rollbacks, self._rate = 0, 1.0  # what they have left of the learning rate

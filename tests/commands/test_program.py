@@ -22,6 +22,8 @@ RUNS = {
     "export": ("draw_jax", "export"),
     "export nowhere": ("draw_jax", "export", "--workdir=nowhere", "--out=out"),
     "export card": ("draw_jax", "export", "--workdir=.", "--out=out", "--card=no.md"),
+    "export into a run": ("draw_jax", "export", "--workdir=run", "--out=run"),
+    "export picture": ("draw_jax", "export", "--workdir=.", "--out=out", "--card=no_text.md"),
     "export dtype": ("draw_jax", "export", "--workdir=.", "--out=out", "--dtype=int8"),
     **{f"{name} -h": ("draw_jax", name, "-h") for name in COMMANDS},
 }
@@ -30,6 +32,8 @@ RUNS = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     place = tmp_path_factory.mktemp("elsewhere")  # not the clone
+    (place / "run" / "checkpoints").mkdir(parents=True)
+    (place / "no_text.md").write_bytes(b"\xff\xfe")
     return dict(zip(RUNS, forked(RUNS.values(), cwd=place), strict=True))
 
 
@@ -75,7 +79,9 @@ def test_weights_are_listed_and_their_cards_printed(runs):
 def test_export_tells_what_it_misses(runs):
     assert_one_error(runs["export"], 2, "where to? Such as --out=")
     assert_one_error(runs["export nowhere"], 2, "--workdir: 'nowhere' is no directory")
-    assert_one_error(runs["export card"], 1, "no.md")
+    assert_one_error(runs["export card"], 1, "--card: cannot read no.md (No such file")
+    assert_one_error(runs["export into a run"], 2, "--out: run is a run, which would lose its")
+    assert_one_error(runs["export picture"], 2, "--card: no_text.md is no text (UTF-8)")
     assert_one_error(runs["export dtype"], 2, "--dtype=int8", "float16")
 
 

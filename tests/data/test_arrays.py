@@ -1,5 +1,6 @@
 """Images of one's own from an .npz file."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,18 @@ def test_images_and_labels_are_those_of_the_file(file):
     assert sorted(found[0] + found[1]) == list(range(SIZE)) and found[0] == sorted(found[0])
     for split, chosen in zip((train, validation), found, strict=True):
         np.testing.assert_array_equal(split.labels, stored["train_labels"][chosen])
+
+
+def test_a_member_that_is_no_array_is_told(tmp_path):
+    path = tmp_path / "mine.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("train_images", b"no array")
+        file.writestr("test_images.npy", b"text")
+    for split in ("train", "test"):
+        with pytest.raises(
+            splits.DataNotFound, match=r"images is no array\): write it by numpy.savez"
+        ):
+            load(path, split)
 
 
 def test_validation_is_seeded_not_the_last_of_a_file_in_order_of_its_classes(file):

@@ -260,7 +260,7 @@ def test_no_draw_comes_twice():
         ({"source": "svhn"}, r"config\.data\.source: expected mnist or digits, got 'svhn'"),
         ({"source": True}, r"config\.data\.source: expected mnist or digits, got True"),
         *(({name: None}, rf"config\.data\.{name}: missing; configs/clutt") for name in FIELDS),
-        ({"binarization": "fixed"}, "'cluttered_mnist' has grey values.*to dynamic or none"),
+        ({"binarization": "fixed"}, "'cluttered_mnist' have grey values.*to dynamic or none"),
     ],
     ids=str,
 )

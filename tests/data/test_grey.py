@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from draw_jax.data import grey, splits
+from draw_jax.data.interface import ArraySplit
 from tests.data.helpers import colours, config, store
 
 
@@ -71,3 +72,12 @@ def test_a_grey_set_is_refused(name):
 def test_other_arrays_are_refused(images, told):
     with pytest.raises(ValueError, match=rf"expected images uint8 \[N, H, W, 3\], got {told}"):
         grey.luma(images)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_images_of_other_channels_are_no_grey_ones(channels):
+    split = ArraySplit(np.zeros((2, 4, 4, channels), np.uint8), None, True)
+    with pytest.raises(
+        ValueError, match=f"has {channels} channels: set .*grey to False and .*resize"
+    ):
+        grey.turned(split, "npz")

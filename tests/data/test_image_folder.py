@@ -214,7 +214,7 @@ def test_the_data_room_knows_the_set(folder):
     assert split.labels is None and not split.binary
     np.testing.assert_array_equal(split.images, read(folder, "train", COLOUR))
     assert not splits.load(pictures(folder, "dynamic"), "train", GREY).binary
-    with pytest.raises(ValueError, match="has grey values"):
+    with pytest.raises(ValueError, match="have grey values"):
         splits.load(pictures(folder, "fixed"), "train", GREY)
     with pytest.raises(ValueError, match="expected an image_shape"):
         splits.load(pictures(folder), "train")

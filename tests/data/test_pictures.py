@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from draw_jax.data import pictures
 from draw_jax.data.sets import image_folder
 from tests.data.helpers import in_split, pixels, store_picture
 
@@ -103,6 +104,15 @@ def test_one_and_sixteen_bits_fill_the_range(folder):
     store_picture(folder, deep)
     (got,) = read(folder, "train", COLOUR)
     np.testing.assert_allclose(got[..., 1], deep / 257, atol=0.51)  # rounded
+
+
+def test_the_transparent_value_of_sixteen_bits_lies_on_black():
+    deep = np.full((4, 4), 65535, np.uint16)
+    deep[0] = 30_000
+    picture = Image.fromarray(deep)
+    picture.info["transparency"] = 65535
+    turned = np.asarray(pictures.turned(picture, 1))
+    assert (turned[1:] == 0).all() and (turned[0] == 117).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

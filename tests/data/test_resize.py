@@ -97,7 +97,26 @@ def test_other_shapes_of_the_model_are_refused(tmp_path, shape):
         load(tmp_path, shape)
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_0_and_1_are_resized_as_those_of_0_and_255(tmp_path, channels):
+    bits = np.random.default_rng(0).integers(0, 2, (3, 8, 6, channels), np.uint8)
+    bits[..., -1] |= channels == 4  # opaque
+    found = []
+    for name, images in (("toy", bits), ("other", 255 * bits)):
+        store(tmp_path, name, {"train": images, "validation": images[:1]})
+        np.savez(tmp_path / f"{name}.npz", train_images=images, test_images=images)
+        from_folder = config(name, tmp_path, resize=True)
+        from_file = config("npz", tmp_path / f"{name}.npz", resize=True)
+        found += [
+            splits.load(from_folder, "train", (4, 5, 1)),
+            splits.load(from_file, "test", (4, 5, 1)),
+        ]
+    assert not any(split.binary for split in found) and len(np.unique(found[0].images)) > 5
+    for split in found[1:]:
+        np.testing.assert_array_equal(split.images, found[0].images)
+
+
 @pytest.mark.parametrize("shape", [(3, 3, 5), (0, 3, 3)])
 def test_images_that_are_no_pictures_are_refused(shape):
-    with pytest.raises(ValueError, match="with C 1 to 4 to resize, got"):
+    with pytest.raises(ValueError, match="with C 1 to 4, channels last, got"):
         pictures.of_array(np.zeros(shape, np.uint8), (8, 8, 3))

@@ -96,10 +96,13 @@ def test_unknown_splits_and_binarizations_are_named():
 
 
 def test_a_binarization_that_does_not_fit_the_set_says_what_to_use(tmp_path):
-    with pytest.raises(ValueError, match="'digits' has grey .* dynamic or none, .*binarized_mnist"):
+    with pytest.raises(ValueError, match="test images of .*'digits' have grey .*dynamic or none$"):
         splits.load(config("digits", binarization="fixed"), "test")
+    store(tmp_path, "mnist", {"test": np.full((2, 28, 28, 1), 100, np.uint8)})
+    with pytest.raises(ValueError, match="dynamic or none, or config.data.name to binarized_mnist"):
+        splits.load(config("mnist", tmp_path, binarization="fixed"), "test")
     store(tmp_path, "bits", {"test": np.full((2, 28, 28, 1), 255, np.uint8)})
-    with pytest.raises(ValueError, match="'bits' is binary already.* fixed"):
+    with pytest.raises(ValueError, match="test images .*'bits' are binary already.* fixed or none"):
         splits.load(config("bits", tmp_path, binarization="dynamic"), "test")
 
 
@@ -125,6 +128,37 @@ def test_check_shape_names_both_shapes_and_the_field():
     splits.check_shape(split, [28, 20, 1])
     with pytest.raises(ValueError, match=r"model.image_shape \(32, 32, 3\), .*\(28, 20, 1\)"):
         splits.check_shape(split, (32, 32, 3))
+
+
+def test_check_shape_tells_the_field_that_the_set_has():
+    def told(name, shape=(28, 20, 1)):
+        split = ArraySplit(np.zeros((3, *shape), np.uint8), None, True)
+        with pytest.raises(
+            ValueError, match="expected images of config.model.image_shape"
+        ) as caught:
+            splits.check_shape(split, (32, 32, 3), name)
+        return str(caught.value).partition(": set ")[2]
+
+    shape = "config.model.image_shape to that"
+    assert told("npz") == f"{shape}, or config.data.resize to True"
+    assert told("two_digits") == f"{shape}, or config.data.size"
+    assert told("digits") == told("image_folder") == shape
+    assert told("npz", (8, 8, 4)) == "config.data.resize to True"
+    split = ArraySplit(np.zeros((3, 3, 8, 8), np.uint8), None, True)
+    with pytest.raises(ValueError, match=r"\(3, 8, 8\) \(channels come last\)"):
+        splits.check_shape(split, (8, 8, 3), "npz")
+
+
+def test_missing_labels_are_told_by_the_set():
+    split = ArraySplit(np.zeros((3, 8, 8, 1), np.uint8), None, True)
+    splits.check_labels(split, 0, "npz")
+    for name, told in {
+        "npz": "add train_labels and test_labels, and validation_labels beside",
+        "image_folder": "where every picture lies in a sub-folder",
+        "two_digits": "take another config.data.name",
+    }.items():
+        with pytest.raises(ValueError, match=f"needs labels, and this data set has none: .*{told}"):
+            splits.check_labels(split, 10, name)
 
 
 def test_an_empty_name_is_one_line_with_the_names():

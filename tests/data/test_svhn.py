@@ -201,5 +201,5 @@ def test_another_shape_than_the_models_is_told(settings):
     with pytest.raises(ValueError, match=r"got a data set of \(54, 54, 3\)"):
         splits.check_shape(made, (64, 64, 3))
     settings.binarization = "fixed"
-    with pytest.raises(ValueError, match="'svhn' has grey values"):
+    with pytest.raises(ValueError, match="'svhn' have grey values"):
         splits.load(settings, "test")

@@ -161,7 +161,7 @@ def test_places_are_uniform_and_both_digits_independent(field):
             (({name: None}, rf"config\.data\.{name}: missing; configs/mnist_two_"))
             for name in FIELDS
         ),
-        ({"binarization": "fixed"}, "'two_digits' has grey values.*to dynamic or none"),
+        ({"binarization": "fixed"}, "'two_digits' have grey values.*to dynamic or none"),
     ],
     ids=str,
 )

@@ -218,14 +218,14 @@ def test_an_animation_has_a_picture_per_glimpse(tmp_path, kind, channels):
         (
             2,
             True,
-            ["window of the finest patch", "thick border"],
-            ["image", "finest patch", "2 × as wide"],
+            ["window of the narrowest patch", "thick border"],
+            ["image", "narrowest patch", "2 × as wide"],
         ),
         (
             3,
             False,
-            ["window of the finest patch"],
-            ["image", "finest patch", "2 × as wide", "4 × as wide"],
+            ["window of the narrowest patch"],
+            ["image", "narrowest patch", "2 × as wide", "4 × as wide"],
         ),
     ],
 )

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from draw_jax.commands import evaluate as command
+from draw_jax.configs import mnist_two_digits
 from draw_jax.data import splits
 from draw_jax.data.interface import ArraySplit
 from draw_jax.evaluation import importance, partial, passes
 from draw_jax.evaluation.partial import Partial
 from draw_jax.model import build
+from draw_jax.runs import checkpoint
 
 COUNT, SAMPLES = 23, 25
 
@@ -61,13 +63,40 @@ def test_a_pass_killed_after_some_samples_goes_on_to_the_same_numbers(measure, t
         measure(Partial(path, "this"), on_samples=on_samples)
     kept = Partial(path, "this")
     # Of each batch 10, 20 and 25 samples are looked at.
-    assert kept.done == (calls - 1) // 3 * 4
+    assert kept.done == kept_before(calls)
     assert kept.done * SAMPLES + min(4, COUNT - kept.done) * kept.samples == told[-1]
     again = []
     assert measure(kept, on_samples=again.append) == whole
     assert again == sorted(again) and again[0] >= told[-1] and again[-1] == COUNT * SAMPLES
     kept.finish()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("calls", [1, 3, 17])
+def test_another_size_of_batches_loses_no_image(measure, tmp_path, calls):
+    """As the size is a multiple of the devices, another machine may have another one."""
+    whole, path, told = measure(), tmp_path / "kept.part", []
+
+    def on_samples(done):
+        told.append(done)
+        if len(told) == calls:
+            raise Killed
+
+    with pytest.raises(Killed):
+        measure(Partial(path, "this"), on_samples=on_samples)
+    kept, done = Partial(path, "this"), []
+    found = measure(kept, batch_size=5, on_batch=done.append)
+    assert done[0] == kept_before(calls) + 5 or done == [COUNT]
+    assert {name: np.shape(value) for name, value in found.items()} == {
+        name: np.shape(value) for name, value in whole.items()
+    }
+    for name, value in whole.items():  # the order of sums differs
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6)
+
+
+def kept_before(calls):
+    """Returns the images that are done at a call, of batches of 4 with three calls each."""
+    return (calls - 1) // 3 * 4
 
 
 def test_between_two_batches_no_sample_is_drawn_again(measure, tmp_path):
@@ -175,3 +204,33 @@ def test_the_command_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
 
 
 IMAGES = np.random.default_rng(0).integers(0, 2, (8, 28, 28, 1), np.uint8) * np.uint8(255)
+
+
+def test_what_decides_the_terms_is_the_identity():
+    config, _, variables = checkpoint.load("mnist_classifier")
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), np.uint8)
+
+    def identity(pixels=pixels, labels=None, count=5, seed=0, *words):
+        command.FLAGS.unparse_flags()
+        command.FLAGS(["evaluate", "--workdir=.", *words])
+        return command._identity(config, variables, ArraySplit(pixels, labels, False), seed, count)
+
+    first, changed = identity(), pixels.copy()
+    changed[4, 27, 27] ^= 1
+    assert identity() == first == identity(pixels, None, 5, 0, "--batch_size=7")
+    others = [
+        identity(changed),
+        identity(pixels, np.arange(5, dtype=np.int32)),
+        identity(count=4),
+        identity(seed=1),
+        identity(pixels, None, 5, 0, "--importance_samples=3"),
+    ]
+    assert len({first, *others}) == 6
+    assert identity(changed, count=4) == identity(count=4)  # the last image takes no part
+
+
+def test_training_images_without_an_end_have_no_nearest():
+    config = mnist_two_digits.get_config()
+    config.data.source = "digits"
+    with pytest.raises(ValueError, match="--nearest_nll: .*'two_digits' have no end.*leave it out"):
+        command._training(config)

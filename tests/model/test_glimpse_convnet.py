@@ -137,6 +137,14 @@ def test_it_shows_its_glimpses_as_any_classifier():
     logits, windows = glimpses.look(model, variables, x, jax.random.key(0))
     np.testing.assert_allclose(logits, apply(model, variables, x, False), rtol=1e-5, atol=1e-6)
     assert glimpses.patches(model, x, windows).shape == (2, T, B, 3, 3, 2)
+    read = glimpses.read_by_net(model, x, windows)
+    assert read.shape == (T, B, 5, 5, 2)
+    for t, b in np.ndindex(T, B):
+        window = reference.Window(*(float(field[t, b]) for field in windows))
+        finer = window._replace(
+            delta=window.delta / 2, sigma_sq=window.sigma_sq / 4, gamma=1.0
+        )  # 3 filters reach as far as 5 of half their stride
+        np.testing.assert_allclose(read[t, b], reference.read(x[b], finer, 5), atol=1e-5)
 
 
 def test_bfloat16_rounds_the_net_and_keeps_its_logits_in_float32():
@@ -153,7 +161,7 @@ def test_bfloat16_rounds_the_net_and_keeps_its_logits_in_float32():
         ({"fine_size": 1}, "expected fine_size >= 2, got 1"),
         ({"hidden_size": 0}, "expected hidden_size >= 1, got 0"),
         ({"filters": (8, 0)}, r"expected filters >= 1 of one layer or more, got \(8, 0\)"),
-        ({"filter_size": 2}, "expected an odd filter_size of at most 6, .* got 2"),
+        ({"filter_size": 2}, "odd filter_size of at most 6, the size of what is read, got 2"),
         ({"filter_size": 7}, "expected an odd filter_size of at most 6, .* got 7"),
         ({"stride": 0}, "expected stride >= 1, got 0"),
         ({"time_steps": 0}, "expected time_steps >= 1, got 0"),
@@ -175,7 +183,7 @@ def test_a_field_out_of_range_is_one_line(fields, told):
 def test_a_window_of_the_same_size_is_read_as_it_is():
     model, variables = make(fine_size=3)
     window = jax.tree.map(lambda a: a[0], apply(model, variables, images(model)).windows)
-    finer = model.apply(variables, window, method="_finer")
+    finer = model.apply(variables, window, method="finer")
     for ours, theirs in zip(finer, window, strict=True):
         np.testing.assert_allclose(ours, jnp.asarray(theirs), rtol=1e-6)
     assert classifier.widened(window, 0.5).delta[0] == pytest.approx(float(window.delta[0]) / 2)

@@ -235,3 +235,20 @@ def test_the_memory_of_an_update_has_the_channels_of_the_canvas(tiny):
     more = build.task(ours).floats_kept - build.task(theirs).floats_kept
     # Of each time step the canvas, 7x5, and the patch, 3x3, in three channels more.
     assert more == TINY["time_steps"] * 3 * (7 * 5 + 3 * 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"canvas_bias": -2.0}, "expected canvas_bias 0 to 1, .*discretized_logistic, got -2.0"),
+        ({"canvas_bias": 1.5}, "configs/cifar10_bits.py has 0.5"),
+        ({"canvas_bias": math.nan}, "expected canvas_bias 0 to 1"),
+        ({"canvas_log_scale": 1e9}, "expected canvas_log_scale above -10 and below 10, got 1000"),
+    ],
+    ids=str,
+)
+def test_a_first_canvas_that_is_no_image_is_refused(fields, told):
+    whole = TINY | {"likelihood": "discretized_logistic"} | fields
+    with pytest.raises(ValueError, match=told):
+        build.Draw(**whole)
+    build.Draw(**(whole | {"likelihood": "bernoulli"}))  # whose canvas holds logits

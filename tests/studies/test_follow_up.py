@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from draw_jax.data import splits
 from draw_jax.runs import directory
 from draw_jax.studies import follow_up, results
 from draw_jax.system import compilation
@@ -38,6 +39,7 @@ def command(tmp_path, monkeypatch):
         return found
 
     monkeypatch.setattr(compilation, "keep", lambda: None)
+    monkeypatch.setattr(splits, "load", lambda *_, flags: None)
     monkeypatch.setattr(loop, "train", train)
     monkeypatch.setattr(follow_up, "measure", measure)
 
@@ -152,6 +154,7 @@ def test_two_rows_from_data_to_table(tmp_path):
 
 def test_mistakes_are_one_line(tmp_path):
     (tmp_path / "page.md").write_text("no marks")
+    (tmp_path / "no_text.md").write_bytes(b"\xff\xfe")
     told = {
         ("--rows=draw",): (2, "--rows: expected of study, study_no_attention"),
         ("--seeds=0",): (2, "--seeds: expected 1 to 100, got 0"),
@@ -160,7 +163,8 @@ def test_mistakes_are_one_line(tmp_path):
         ("--set=seed",): (2, "such as train.clip_norm=0; got 'seed'"),
         ("--set=train.clip_norm=much",): (2, "got 'train.clip_norm=much'"),
         ("--set=train.clip_norm=-1",): (2, "config.train.clip_norm: expected"),
-        ("--page=nowhere.md",): (1, "nowhere.md"),
+        ("--page=nowhere.md",): (1, "--page: cannot read nowhere.md (No such file"),
+        ("--page=no_text.md",): (2, "--page: no_text.md is no text"),
         ("--page=page.md",): (
             2,
             "--page: expected a page with one <!-- follow_up, 10000 updates: begin -->",

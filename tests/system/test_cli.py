@@ -47,6 +47,10 @@ FIELDS = {
         "--config.kind=drew",
     ): "config.kind: expected 'draw' or 'model_1' or 'model_2' or 'model_3' or 'classifier' or 'glimpse_convnet' or 'convnet' or 'ram', got 'drew'",
     (SMOKE, "--config.data.name="): "config.data.name is empty",
+    (
+        SMOKE,
+        "--config.model.image_shape=(28, 28, 2)",
+    ): "config.model.image_shape: expected 1 channel (grey) or 3 (colour), got (28, 28, 2)",
     (SMOKE, "--config.model.enc_size=1000000000"): "config.model.enc_size: expected <= 1048576",
     (SMOKE, "--config.model.read_size=500"): "config.model.read_size: expected at most 28, the im",
     (SMOKE, "--config.model.unroll=99"): "config.model.unroll: expected at most 4, the time steps",

@@ -52,6 +52,8 @@ def read(
 
     def decode() -> tuple[np.ndarray, np.ndarray | None]:
         images, labels = _arrays(path, split)
+        if images.max(initial=0) <= 1:  # before the filter makes other values of 0 and 1
+            images = images * np.uint8(255)
         with cache.progress_bar(len(images), split) as progress:
             resized = np.empty((len(images), *image_shape), np.uint8)
             for place, image in enumerate(images):
@@ -80,10 +82,13 @@ def _arrays(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
             arrays = {
                 name: stored[name] for name in (f"{part}_images", f"{part}_labels") if name in names
             }
+            for name, array in arrays.items():
+                if not isinstance(array, np.ndarray):  # bytes, where NumPy finds no array
+                    raise TypeError(f"{name} is no array")
     except Exception as error:  # noqa: BLE001 - what is no such file fails in many ways
         raise DataNotFound(
             f"cannot read {path} ({in_a_line(error)}): write it by numpy.savez(FILE, train_images=..., "
-            "test_images=...)"
+            "test_images=...), arrays of images of one size"
         ) from None
     if f"{part}_images" not in arrays:
         raise ValueError(

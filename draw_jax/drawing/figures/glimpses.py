@@ -31,6 +31,7 @@ class Seen(NamedTuple):
     windows: Any  # of the first scale, arrays [T, B]
     labels: np.ndarray | None  # integers [B]; None: not known
     blurred: bool = True  # whether sigma is to be seen: patches of whole pixels have none
+    finer: np.ndarray | None = None  # read again through the windows, by a net [T, B, M, M, C]
 
 
 def sheet(seen: Seen, steps: Sequence[int] | None = None, scale: int | None = None) -> Image.Image:
@@ -49,12 +50,12 @@ def sheet(seen: Seen, steps: Sequence[int] | None = None, scale: int | None = No
         ValueError: if an argument is not as described, or the picture would be too large.
     """
     images, glimpses, after = _checked(seen)
-    labels, windows, glimpse_size = seen.labels, seen.windows, glimpses.shape[3]
+    labels, windows, glimpse_size = seen.labels, seen.windows, glimpses[0].shape[2]
     count, height, width = images.shape[:3]
     steps = strips.check_steps(steps, len(after))
     scale = look.check_scale(scale, height, width)
     titles = [_title(after[-1, b], labels, b, last=True) for b in range(count)]
-    names = _names(len(glimpses))
+    names = _names(seen)
     gutter = max(_text_width(name) for name in [*names, "classes"]) + 10
     panel, across = height * scale + PADDING, len(steps) * (width * scale + PADDING) + PADDING
     block = (
@@ -119,7 +120,7 @@ def animation(seen: Seen, path: str | os.PathLike[str], scale: int | None = None
 def _frames(seen: Seen, scale: int | None) -> Iterator[Image.Image]:
     """Yields the pictures of `animation`."""
     images, glimpses, after = _checked(seen)
-    labels, windows, glimpse_size = seen.labels, seen.windows, glimpses.shape[3]
+    labels, windows, glimpse_size = seen.labels, seen.windows, glimpses[0].shape[2]
     (count, height, width), time_steps = images.shape[:3], len(after)
     scale = look.check_scale(scale, height, width)
     titles = [
@@ -128,7 +129,7 @@ def _frames(seen: Seen, scale: int | None) -> Iterator[Image.Image]:
     ]
     longest = max(_text_width(title) for line in titles for title in line)
     across = max((1 + len(glimpses)) * (width * scale + PADDING) - PADDING, longest)
-    names = _names(len(glimpses))
+    names = _names(seen)
     named = max(_text_width(name) for name in names) <= width * scale + PADDING
     over = [strips.column_names(names, width * scale, left=0)] if named else []
     down = (1 + named) * LINE + height * scale + PADDING + _CLASSES
@@ -152,8 +153,8 @@ def _frames(seen: Seen, scale: int | None) -> Iterator[Image.Image]:
         yield look.stack([picture, clock, legend])
 
 
-def _checked(seen: Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns images, glimpses and probabilities after checking that all of `seen` fits."""
+def _checked(seen: Seen) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """Returns images, what was read [T, B, N, N, C] and probabilities, after checking `seen`."""
     images = look.check_images(seen.images)
     logits, glimpses = np.asarray(seen.logits, np.float64), np.asarray(seen.glimpses)
     if logits.ndim != 3 or logits.shape[1] != len(images) or not logits.size:
@@ -178,7 +179,9 @@ def _checked(seen: Seen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             raise ValueError(
                 f"expected labels [B = {count}] from 0 to {classes - 1}, got {labels.tolist()}"
             )
-    return images, np.clip(glimpses, 0, 1).astype(np.float32), probabilities(logits)
+    read = [*glimpses] if seen.finer is None else [*glimpses, np.asarray(seen.finer)]
+    clipped = [np.clip(patches, 0, 1).astype(np.float32) for patches in read]
+    return images, clipped, probabilities(logits)
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -236,12 +239,12 @@ def _classes(probabilities: np.ndarray, label: int | None, width: int) -> np.nda
     return np.asarray(picture)
 
 
-def _names(scales: int) -> list[str]:
+def _names(seen: Seen) -> list[str]:
     """Returns what the panels of an image show: it, and what was read of it on each scale."""
-    if scales == 1:
-        return ["image", "glimpse"]
+    scales = len(seen.glimpses)
     wider = [f"{2**k} \N{MULTIPLICATION SIGN} as wide" for k in range(1, scales)]
-    return ["image", "finest patch", *wider]
+    first = "glimpse" if scales == 1 else "narrowest patch"
+    return ["image", first, *wider, *([] if seen.finer is None else ["read by the net"])]
 
 
 def _entries(seen: Seen) -> list[tuple[np.ndarray, str]]:
@@ -249,8 +252,10 @@ def _entries(seen: Seen) -> list[tuple[np.ndarray, str]]:
     paper = np.full((12, 18, 3), _PAPER, np.uint8)
     paper[6:, 1:5], paper[1:, 7:11], paper[8:, 13:17] = SHADE, INK, SHADE
     (swatch, name), thick = rectangles.legend(READ)
-    finest = name if len(seen.glimpses) == 1 else "window of the finest patch"
-    entries = [(swatch, finest), *([thick] if seen.blurred else [])]
+    narrowest = name if len(seen.glimpses) == 1 else "window of the narrowest patch"
+    if seen.finer is not None:
+        narrowest += " and of the net"
+    entries = [(swatch, narrowest), *([thick] if seen.blurred else [])]
     entries.append((paper, "probability of each class after the glimpse (full height: 1)"))
     entries.append((np.full((12, 6, 3), INK, np.uint8), "answer: the most probable class"))
     if seen.labels is not None:

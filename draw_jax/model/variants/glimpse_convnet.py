@@ -66,10 +66,10 @@ class GlimpseConvNet(GlimpseClassifier):
             steps: static; S >= 1, all T where it is more.
         """
         found, windows = jax.tree.map(lambda a: a[-steps:], super().__call__(x, trace=True))
-        named = self._named(attention.read(x, self._finer(windows), self.fine_size))
+        named = self._named(attention.read(x, self.finer(windows), self.fine_size))
         return found, Glimpses(jax.lax.stop_gradient(found) + named, windows)
 
-    def _finer(self, window: attention.Window) -> attention.Window:
+    def finer(self, window: attention.Window) -> attention.Window:
         """Returns a window of as much of the image with `fine_size` filters along each axis."""
         ratio = (self.read_size - 1) / (self.fine_size - 1)
         return classifier.widened(window, ratio)
