@@ -56,12 +56,12 @@ RUNS = {
 MISTAKES = {
     train("few", DIGITS | {"model.classes": 5}): "expected labels 0 to 4, got 0 to 9",
     train("flat_run", FOLDER | {"data.data_dir": "flat"}): "a classifier needs labels",
-    train("fixed", {"data.binarization": "fixed"}): "'cluttered_mnist' has grey values",
+    train("fixed", {"data.binarization": "fixed"}): "'cluttered_mnist' have grey values",
     train("other", {"data.size": 30}): "got a data set of (30, 30, 1)",
     train("narrow", {"data.crop_size": 29}): "config.data.crop_size: expected at most 28",
     evaluate("folder", "--data_dir=flat"): "a classifier needs labels",
     evaluate("folder", "--data_dir=three"): "expected labels 0 to 1, got 0 to 2",
-    evaluate("digits", "--importance_samples=2"): "expected importance_samples 0",
+    evaluate("digits", "--importance_samples=2"): "--importance_samples: a model of config.kind",
 }
 
 

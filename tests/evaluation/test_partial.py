@@ -72,7 +72,7 @@ def test_a_pass_killed_after_some_samples_goes_on_to_the_same_numbers(measure, t
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("calls", [1, 3, 17])
+@pytest.mark.parametrize("calls", [1, pytest.param(17, marks=pytest.mark.slow)])
 def test_another_size_of_batches_loses_no_image(measure, tmp_path, calls):
     """As the size is a multiple of the devices, another machine may have another one."""
     whole, path, told = measure(), tmp_path / "kept.part", []

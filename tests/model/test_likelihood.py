@@ -188,7 +188,8 @@ def test_the_first_canvas_is_the_mean_and_log_scale_of_the_fields(tiny):
     np.testing.assert_array_equal(variables["params"]["cell"]["canvas_0"], np.float32(0.4))
 
 
-@pytest.mark.parametrize("attention", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", [True, False])
 def test_a_model_reads_three_channels_and_writes_six(tiny, attention):
     fields = COLOUR | ({} if attention else {"read_size": 0, "write_size": 0})
     model, variables = tiny(**fields)

@@ -90,7 +90,7 @@ def test_peer_bug_9_grey_values_are_not_binary_data():
     assert abs(costs.mean() - whole) < 5 * costs.std() / math.sqrt(len(costs))
     # The fixed binarisation cannot be claimed for a grey set, and those of our configurations whose
     # numbers stand beside the paper's have it.
-    with pytest.raises(ValueError, match="grey values, so it has no fixed binarization"):
+    with pytest.raises(ValueError, match="grey values, so that there is no fixed binarization"):
         splits.load(
             ConfigDict(
                 {"name": "digits", "binarization": "fixed", "grey": False, "resize": False}

@@ -79,6 +79,7 @@ def test_a_stopped_run_continues_as_if_nothing_had_been(driver, number, newest, 
     assert_same_run(run, whole)
 
 
+@pytest.mark.slow
 def test_ctrl_c_from_outside_saves_and_the_same_command_continues(whole, tmp_path):
     run, process = tmp_path / "run", None
     process = start(run)
