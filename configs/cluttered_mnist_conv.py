@@ -1,4 +1,4 @@
-"""Ours, beyond the paper's classifier: it finds the digit, convolutions name it, 8 glimpses.
+"""Ours, beyond the paper: 8 glimpses find the digit, a convolutional net classifies what they see.
 
     python train.py --config=configs/cluttered_mnist_conv.py
 

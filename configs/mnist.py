@@ -3,8 +3,9 @@
     python train.py --config=configs/mnist.py
 
 Reaches 93.6 nats (negative ELBO, validation) after its 5,000 updates: 1 h 43 min by version 0.1 on
-two AVX2 cores with other work beside it; 170 ms an update now, on two idle AVX-512 cores. The shipped weights `mnist` continue it by 6,500 updates (1 h 34
-min more) to 88.6 on validation and 87.8 on test; docs/results.md has the commands.
+two AVX2 cores with other work beside it; 170 ms an update now, on two idle AVX-512 cores. The
+shipped weights `mnist` continue it by 6,500 updates (1 h 34 min more) to 88.6 on validation and
+87.8 on test; docs/results.md has the commands.
 """
 
 from ml_collections import ConfigDict

@@ -88,6 +88,11 @@ class GlimpseClassifier(nn.Module):
             ValueError: if the images do not have the shape that the model is built for.
         """
         check_images(x, self.image_shape)
+        glimpses = self.glimpses(x, trace)
+        return glimpses if trace else glimpses.logits
+
+    def glimpses(self, x: jax.Array, trace: bool) -> Glimpses:
+        """Returns every glimpse; without `trace` the windows are None. Arguments as of `__call__`."""
 
         def step(module: GlimpseClassifier, state: State, x: jax.Array, _: None) -> Any:
             state, logits, window = module.step(state, x)
@@ -95,7 +100,7 @@ class GlimpseClassifier(nn.Module):
 
         first = self.initial_state(len(x))
         _, (logits, windows) = unroll(step, self, first, x, None, self.time_steps, self.unroll)
-        return Glimpses(logits, windows) if trace else logits
+        return Glimpses(logits, windows)
 
     def initial_state(self, batch_size: int) -> State:
         """Returns the learned state before the first glimpse, the same for all images."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from absl import flags
 from ml_collections import ConfigDict
 
 from draw_jax.evaluation import classification
@@ -12,7 +13,7 @@ from draw_jax.model import build
 from draw_jax.model.draw import Draw
 from draw_jax.model.task import Variables
 from draw_jax.runs import checkpoint
-from draw_jax.system import compilation
+from draw_jax.system import cli, compilation
 
 
 class Judged(NamedTuple):
@@ -24,16 +25,38 @@ class Judged(NamedTuple):
     logits: Callable[[np.ndarray], np.ndarray]  # images [B, H, W, C] in [0, 1] -> [B, classes]
 
 
-def load(run: str, classifier: str) -> Judged:
-    """Returns a run, or shipped weights, that draws, and what a classifier makes of images.
+class Models(NamedTuple):
+    """The flags that say which two models."""
 
-    Args:
-        run: as for `checkpoint.load`.
-        classifier: value of the flag --classifier, the same.
+    workdir: flags.FlagHolder[str]
+    pretrained: flags.FlagHolder[str]
+    classifier: flags.FlagHolder[str]
+
+    def run(self) -> str:
+        """Returns the model that draws, for `checkpoint.load`; raises ValueError where none is given."""
+        return cli.which_run(self.workdir.value, self.pretrained.value)
+
+
+def define(flag_values: flags.FlagValues) -> Models:
+    """Defines --workdir, --pretrained and --classifier."""
+
+    def text(name: str, default: str, told: str) -> flags.FlagHolder[str]:
+        return flags.DEFINE_string(name, default, told, flag_values=flag_values)
+
+    return Models(
+        text("workdir", "", "A run that draws"),
+        text("pretrained", "", "Or the name of shipped weights"),
+        text("classifier", "mnist_classifier", "A run, or shipped weights, that classifies"),
+    )
+
+
+def load(models: Models) -> Judged:
+    """Returns a run, or shipped weights, that draws, and what a classifier makes of images.
 
     Raises:
         ValueError: if there is no classifier, or none of such images, or the run does not draw.
     """
+    run, classifier = models.run(), models.classifier.value
     if not classifier:
         raise ValueError(
             "--classifier: which one? mnist_classifier, or a run of images of the same size, such as "

@@ -31,13 +31,7 @@ _NAME = 86  # pixels left of a row, for its name
 _MOST_PAIRS = 100_000
 
 FLAGS = flags.FlagValues()
-_WORKDIR = flags.DEFINE_string("workdir", "", "A run that draws", flag_values=FLAGS)
-_PRETRAINED = flags.DEFINE_string(
-    "pretrained", "", "Or the name of shipped weights", flag_values=FLAGS
-)
-_CLASSIFIER = flags.DEFINE_string(
-    "classifier", "", "A run, or shipped weights, that names its images", flag_values=FLAGS
-)
+_MODELS = judged.define(FLAGS)
 _PAIRS = flags.DEFINE_integer("pairs", 2_000, "Pairs of samples for each step", flag_values=FLAGS)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the noise", flag_values=FLAGS)
 _OUT = flags.DEFINE_string("out", "samples", "The folder for pictures", flag_values=FLAGS)
@@ -135,11 +129,10 @@ def held_picture(model: Draw, variables: Variables, key: jax.Array) -> Image.Ima
 
 def main() -> int:
     """Studies a run, prints the table and the pictures' names, and returns the exit code."""
-    run = cli.which_run(_WORKDIR.value, _PRETRAINED.value)
     cli.check_seed("--seed", _SEED.value)
     if not 1 <= _PAIRS.value <= _MOST_PAIRS:
         raise ValueError(f"--pairs: expected 1 to {_MOST_PAIRS:,}, got {_PAIRS.value}")
-    config, drawer, variables, logits = judged.load(run, _CLASSIFIER.value)
+    config, drawer, variables, logits = judged.load(_MODELS)
     out, key = Path(_OUT.value), jax.random.key(_SEED.value)
 
     def name(images: np.ndarray) -> np.ndarray:
@@ -147,7 +140,7 @@ def main() -> int:
 
     found = agreement(drawer, variables, name, key, _PAIRS.value)
     if _JSON.value:
-        text = json.dumps(_numbers(found, run, config))
+        text = json.dumps(_numbers(found, config))
         files.write_whole(Path(_JSON.value), lambda file: file.write(f"{text}\n".encode()))
     print(f"{found.pairs:,} pairs of samples for each time step:\n{table(found)}")
     paths = [
@@ -175,10 +168,10 @@ def _job(model: Draw, variables: Variables, key: jax.Array, out: Path) -> kinds.
     return kinds.Job(model, variables, key, out, no_data, columns=_COLUMNS)
 
 
-def _numbers(found: Agreement, run: str, config: Any) -> dict[str, Any]:
+def _numbers(found: Agreement, config: Any) -> dict[str, Any]:
     return {
-        "run": run,
-        "classifier": _CLASSIFIER.value,
+        "run": _MODELS.run(),
+        "classifier": _MODELS.classifier.value,
         "data": config.data.name,
         "seed": _SEED.value,
         "pairs": found.pairs,

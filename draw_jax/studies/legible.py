@@ -11,10 +11,10 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import flags
-from scipy import special
 
 from draw_jax.drawing import sampling
 from draw_jax.drawing.figures import grids, look
+from draw_jax.drawing.figures.glimpses import probabilities
 from draw_jax.evaluation import classification
 from draw_jax.studies import judged
 from draw_jax.system import cli
@@ -23,13 +23,7 @@ _MOST_SAMPLES = 100_000
 _MOST_SHOWN = 64
 
 FLAGS = flags.FlagValues()
-_WORKDIR = flags.DEFINE_string("workdir", "", "A run that draws", flag_values=FLAGS)
-_PRETRAINED = flags.DEFINE_string(
-    "pretrained", "", "Or the name of shipped weights", flag_values=FLAGS
-)
-_CLASSIFIER = flags.DEFINE_string(
-    "classifier", "mnist_classifier", "A run, or shipped weights, that judges", flag_values=FLAGS
-)
+_MODELS = judged.define(FLAGS)
 _SAMPLES = flags.DEFINE_integer("samples", 1_000, "To draw and to judge", flag_values=FLAGS)
 _CONFIDENCE = flags.DEFINE_float(
     "confidence", 0.9, "Probability of a class that makes a digit", flag_values=FLAGS
@@ -40,13 +34,12 @@ _OUT = flags.DEFINE_string("out", "samples", "The folder for the picture", flag_
 
 def main() -> int:
     """Judges a run's samples, prints what was found and returns the exit code."""
-    run = cli.which_run(_WORKDIR.value, _PRETRAINED.value)
     cli.check_seed("--seed", _SEED.value)
     if not 1 <= _SAMPLES.value <= _MOST_SAMPLES:
         raise ValueError(f"--samples: expected 1 to {_MOST_SAMPLES:,}, got {_SAMPLES.value}")
     if not 0 < _CONFIDENCE.value < 1:
         raise ValueError(f"--confidence: expected above 0 and below 1, got {_CONFIDENCE.value}")
-    _, model, variables, logits = judged.load(run, _CLASSIFIER.value)
+    _, model, variables, logits = judged.load(_MODELS)
     count = _SAMPLES.value
     noise = sampling.noise(
         jax.random.key(_SEED.value), count, model.time_steps, model.latent_size
@@ -75,7 +68,7 @@ def main() -> int:
 
 def judge(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the highest probability of each image [B], and the class that has it, int64 [B]."""
-    return special.softmax(logits.astype(np.float64), axis=-1).max(axis=-1), logits.argmax(axis=-1)
+    return probabilities(logits.astype(np.float64)).max(axis=-1), logits.argmax(axis=-1)
 
 
 if __name__ == "__main__":

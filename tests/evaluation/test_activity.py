@@ -9,23 +9,9 @@ from draw_jax.data.interface import ArraySplit
 from draw_jax.data.sets.cluttered import Cluttered
 from draw_jax.evaluation import activity
 from tests import reference
+from tests.evaluation.test_evaluation import COUNT, T, Z, drawer, images, prepare
 
-T, Z, SHAPE, COUNT = 3, 4, (7, 5, 1), 23
-MODEL = {"time_steps": T, "latent_size": Z, "image_shape": SHAPE}
-
-
-@pytest.fixture(scope="module")
-def drawer(tiny):
-    return tiny(**MODEL)
-
-
-@pytest.fixture(scope="module")
-def images():
-    return np.random.default_rng(1).integers(0, 256, (COUNT, *SHAPE), np.uint8)
-
-
-def prepare(image, key):
-    return splits.prepare(image, "dynamic", key)
+__all__ = ["drawer", "images"]  # fixtures
 
 
 def measure(drawer, pixels, **options):

@@ -50,9 +50,9 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("calls", [1, 3, 17])
-def test_a_pass_killed_after_some_samples_goes_on_to_the_same_numbers(measure, tmp_path, calls):
-    whole, path, told = measure(), tmp_path / "kept.part", []
+def killed(measure, path, calls):
+    """Begins a pass that ends when it tells of samples for so many times; returns what it told."""
+    told = []
 
     def on_samples(done):
         told.append(done)
@@ -61,6 +61,14 @@ def test_a_pass_killed_after_some_samples_goes_on_to_the_same_numbers(measure, t
 
     with pytest.raises(Killed):
         measure(Partial(path, "this"), on_samples=on_samples)
+    return told
+
+
+@pytest.mark.parametrize("calls", [1, 3, 17])
+def test_a_pass_killed_after_some_samples_goes_on_to_the_same_numbers(measure, tmp_path, calls):
+    whole, path = measure(), tmp_path / "kept.part"
+
+    told = killed(measure, path, calls)
     kept = Partial(path, "this")
     # Of each batch 10, 20 and 25 samples are looked at.
     assert kept.done == kept_before(calls)
@@ -74,15 +82,9 @@ def test_a_pass_killed_after_some_samples_goes_on_to_the_same_numbers(measure, t
 
 def test_another_size_of_batches_loses_no_image(measure, tmp_path):
     """As the size is a multiple of the devices, another machine may have another one."""
-    whole, path, told, calls = measure(), tmp_path / "kept.part", [], 11
+    whole, path, calls = measure(), tmp_path / "kept.part", 11
 
-    def on_samples(done):
-        told.append(done)
-        if len(told) == calls:
-            raise Killed
-
-    with pytest.raises(Killed):
-        measure(Partial(path, "this"), on_samples=on_samples)
+    killed(measure, path, calls)
     kept, done = Partial(path, "this"), []
     assert kept.samples == 20  # of the fourth batch, which is begun anew
     found = measure(kept, batch_size=5, on_batch=done.append)

@@ -24,9 +24,8 @@ FIELDS = {
 }
 
 
-def make(noise=0.3, **fields):
-    """Returns a small classifier and variables without zeros, which would hide a term."""
-    model = GlimpseClassifier(**(FIELDS | fields))
+def random_variables(model, noise=0.3):
+    """Returns variables without zeros, which would hide a term."""
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
@@ -34,7 +33,13 @@ def make(noise=0.3, **fields):
         return (scale * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
 
     shapes = jax.eval_shape(lambda: build.initial_variables(model, jax.random.key(0)))
-    return model, jax.tree.map_with_path(draw, shapes)
+    return jax.tree.map_with_path(draw, shapes)
+
+
+def make(noise=0.3, **fields):
+    """Returns a small classifier and random variables."""
+    model = GlimpseClassifier(**(FIELDS | fields))
+    return model, random_variables(model, noise)
 
 
 def images(model, count=B):

@@ -16,6 +16,7 @@ from draw_jax.model.variants.glimpse_convnet import GlimpseConvNet
 from draw_jax.training import config as settings
 from tests import reference
 from tests.helpers import SMALL_CLASSIFIER
+from tests.model.test_classifier import images, random_variables
 
 T, B, CLASSES = 3, 2, 4
 BASE = {
@@ -33,20 +34,8 @@ LABELS = np.array([2, 0], np.int32)
 
 
 def make(**fields):
-    """Returns a small model and variables without zeros, which would hide a term."""
     model = GlimpseConvNet(**(FIELDS | fields))
-    rng = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        scale = math.prod(leaf.shape[:-1]) ** -0.5 if path[-1].key == "kernel" else 0.3
-        return (scale * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
-
-    shapes = jax.eval_shape(lambda: build.initial_variables(model, jax.random.key(0)))
-    return model, jax.tree.map_with_path(draw, shapes)
-
-
-def images(model, count=B):
-    return np.random.default_rng(1).random((count, *model.image_shape)).astype(np.float32)
+    return model, random_variables(model)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

@@ -164,7 +164,7 @@ def test_mistakes_of_legible_are_one_line(place):
 def test_mistakes_are_one_line(place):
     told = {
         ("--classifier=namer",): (2, "Give one of --workdir=DIR and --pretrained"),
-        ("--workdir=drawer",): (2, "--classifier: which one?"),
+        ("--workdir=drawer", "--classifier="): (2, "--classifier: which one?"),
         ("--workdir=drawer", "--classifier=drawer"): (2, "a model of config.kind 'draw'"),
         ("--workdir=drawer", "--classifier=cluttered_mnist"): (2, "of images (100, 100, 1)"),
         ("--workdir=namer", "--classifier=namer"): (2, "expected a model of config.kind 'draw'"),

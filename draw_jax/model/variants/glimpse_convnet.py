@@ -3,7 +3,7 @@
 Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623.
 """
 
-from typing import Any, cast
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -45,18 +45,9 @@ class GlimpseConvNet(GlimpseClassifier):
         self.hidden = Linear(self.hidden_size, self.dtype)
         self.classification = Linear(self.classes, "float32")
 
-    def __call__(self, x: jax.Array, trace: bool = False) -> Any:
-        """Returns the logits after each glimpse [T, B, classes]; with `trace`, Glimpses.
-
-        Args:
-            x: images [B, H, W, C], in [0, 1].
-            trace: static; whether to return the windows, too.
-
-        Raises:
-            ValueError: if the images do not have the shape that the model is built for.
-        """
-        _, answers = self.answers(x, self.time_steps)
-        return answers if trace else answers.logits
+    def glimpses(self, x: jax.Array, trace: bool) -> Glimpses:
+        """Returns every glimpse, with both answers added."""
+        return self.answers(x, self.time_steps)[1]
 
     def answers(self, x: jax.Array, steps: int) -> tuple[jax.Array, Glimpses]:
         """Returns the classifier's own logits [S, B, classes] and what its last S glimpses are.
@@ -65,7 +56,7 @@ class GlimpseConvNet(GlimpseClassifier):
             x: images [B, H, W, C], in [0, 1].
             steps: static; S >= 1, all T where it is more.
         """
-        found, windows = jax.tree.map(lambda a: a[-steps:], super().__call__(x, trace=True))
+        found, windows = jax.tree.map(lambda a: a[-steps:], super().glimpses(x, trace=True))
         named = self._named(attention.read(x, self.finer(windows), self.fine_size))
         return found, Glimpses(jax.lax.stop_gradient(found) + named, windows)
 
