@@ -35,6 +35,7 @@ def main() -> int:
         _OUT.value,
         x_label="time step",
         y_label="KL, nats per image",
+        whole=True,
     )
     for name, result in results.items():
         units = result["latent_units"] // len(result["kl_per_step"])

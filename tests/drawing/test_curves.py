@@ -172,3 +172,12 @@ def test_curves_of_few_points_are_shown_whole_with_their_references(monkeypatch,
     assert few.get_ylim()[0] < 0.0336 and few.get_ylim()[1] > 0.05
     assert all(tick == round(tick) for tick in few.get_xticks())
     assert many.get_ylim()[1] < 100  # without the fall from the start
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_steep_beginning_is_cut_off_unless_all_is_wanted(tmp_path, monkeypatch, whole):
+    drawn = []
+    monkeypatch.setattr(curves, "save", lambda figure, path: drawn.append(figure) or path)
+    y = [1000.0] * 2 + [10.0 - 0.01 * k for k in range(98)]
+    curves.curves({"a": (range(100), y)}, tmp_path / "a.png", whole=whole)
+    assert (drawn[0].axes[0].get_ylim()[1] > 1000) == whole

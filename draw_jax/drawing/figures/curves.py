@@ -78,6 +78,7 @@ def curves(
     y_label: str = "nats per image",
     title: str = "",
     references: Mapping[str, float] | None = None,
+    whole: bool = False,
 ) -> Path:
     """Writes named curves over a common x, as in figure 11, to a PNG and returns its path.
 
@@ -88,6 +89,8 @@ def curves(
         y_label: of the y axis.
         title: above the plot.
         references: name -> y of a dashed level line, a published result for instance.
+        whole: whether every point is in the picture; else the steep beginning of a long curve, as
+            training has it, is cut off, so that the rest can be read.
 
     Raises:
         ValueError: if there is no series, or x and y differ in length.
@@ -110,7 +113,8 @@ def curves(
         for number, (name, level) in enumerate(levels.items()):
             dashes = ["--", ":", "-."][number % 3]
             axes.axhline(level, color=INK, linestyle=dashes, linewidth=1, label=name)
-        _fit_y(axes, list(data.values()), list(levels.values()), few=_FEW)
+        if not whole:
+            _fit_y(axes, list(data.values()), list(levels.values()), few=_FEW)
         if all((x == np.rint(x)).all() for x, _ in data.values()):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel=x_label, ylabel=y_label, title=title)
