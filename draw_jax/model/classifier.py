@@ -98,13 +98,13 @@ class GlimpseClassifier(nn.Module):
             state, logits, window = module.step(state, x)
             return state, (logits, window if trace else None)
 
-        first = self.initial_state(len(x))
+        first = self.initial_state(x)
         _, (logits, windows) = unroll(step, self, first, x, None, self.time_steps, self.unroll)
         return Glimpses(logits, windows)
 
-    def initial_state(self, batch_size: int) -> State:
-        """Returns the learned state before the first glimpse, the same for all images."""
-        h, cell = (jnp.broadcast_to(a, (batch_size, *a.shape)) for a in (self.h_0, self.cell_0))
+    def initial_state(self, x: jax.Array) -> State:
+        """Returns the learned state before the first glimpse, the same for all images x [B, ...]."""
+        h, cell = (jnp.broadcast_to(a, (len(x), *a.shape)) for a in (self.h_0, self.cell_0))
         return State(h, cell, self._heads(h)[1])
 
     def step(self, state: State, x: jax.Array) -> tuple[State, jax.Array, attention.Window]:

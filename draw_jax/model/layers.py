@@ -189,16 +189,19 @@ def check_convolutions(module: Any, shape: tuple[int, int] | None = None) -> Non
         raise ValueError(f"expected stride >= 1, got {module.stride}")
 
 
-def floats_of_maps(module: Any, shape: tuple[int, int] | None = None) -> int:
+def floats_of_maps(
+    module: Any, shape: tuple[int, int] | None = None, layers: tuple[int, ...] | None = None
+) -> int:
     """Returns how many floats of an example the maps of a module's convolutions are.
 
     Args:
         module: as for `check_convolutions`.
         shape: the same.
+        layers: filters of each; None: the module's own `filters`.
     """
     height, width = shape or module.image_shape[:2]
     kept = 0
-    for filters in module.filters:
+    for filters in module.filters if layers is None else layers:
         height, width = (math.ceil(pixels / module.stride) for pixels in (height, width))
         kept += height * width * filters
     return kept

@@ -1,16 +1,25 @@
 """Ours, beyond the paper: a glimpse classifier finds the object, convolutions name it; the task.
 
-Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623.
+Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623. That a coarse image gives the
+first state is the context network of Ba et al. 2014, arXiv 1412.7755.
 """
 
+import math
 from typing import cast
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from draw_jax.model import attention, classifier
-from draw_jax.model.classifier import GlimpseClassifier, Glimpses
-from draw_jax.model.layers import Convolutions, Linear, check_convolutions, floats_of_maps
+from draw_jax.model.classifier import GlimpseClassifier, Glimpses, State
+from draw_jax.model.layers import (
+    Convolutions,
+    Linear,
+    check_convolutions,
+    check_fields,
+    floats_of_maps,
+)
 from draw_jax.model.task import Task, Terms, Variables
 
 
@@ -21,6 +30,9 @@ class GlimpseConvNet(GlimpseClassifier):
     loss: the classifier that of its own answer, the net that of their sum. So the classifier learns
     to find the object whatever the net does; the net's loss moves the windows, too, but not the
     classifier's answer. Convolutions before the LSTM, inside its loop, made training unstable.
+
+    With `context_filters`, convolutions of the whole image, made coarse, give each image a first
+    state of its own, so that the first glimpse is already where the object may be.
     """
 
     fine_size: int = 24  # N of the second reading
@@ -28,19 +40,29 @@ class GlimpseConvNet(GlimpseClassifier):
     filter_size: int = 3  # height and width of a filter, pixels; odd
     stride: int = 2  # from one place of a filter to the next, pixels
     hidden_size: int = 128  # units of the dense layer after them
+    context_filters: tuple[int, ...] = ()  # of each layer over the coarse image; none: no context
+    context_pool: int = 4  # height and width of the pixels that become one of the coarse image
 
     def __post_init__(self) -> None:
         """Checks the fields; lists, as JSON gives them, become tuples."""
-        object.__setattr__(self, "filters", tuple(self.filters))
+        for name in ("filters", "context_filters"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         super().__post_init__()
-        for name, least in (("fine_size", 2), ("hidden_size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"expected {name} >= {least}, got {getattr(self, name)}")
+        check_fields(self, {"fine_size": 2, "hidden_size": 1, "context_pool": 1})
         check_convolutions(self, (self.fine_size, self.fine_size))
+        if any(type(n) is not int or n < 1 for n in self.context_filters):
+            raise ValueError(
+                f"expected context_filters >= 1 of each layer, got {self.context_filters}"
+            )
 
     def setup(self) -> None:
-        """Makes the classifier's layers and the net's."""
+        """Makes the classifier's layers, the net's and those of the context."""
         super().setup()
+        if self.context_filters:
+            self.context = Convolutions(
+                self.context_filters, self.filter_size, self.stride, self.dtype
+            )
+            self.context_state = Linear(2 * self.lstm_size, self.dtype)
         self.convolutions = Convolutions(self.filters, self.filter_size, self.stride, self.dtype)
         self.hidden = Linear(self.hidden_size, self.dtype)
         self.classification = Linear(self.classes, "float32")
@@ -48,6 +70,16 @@ class GlimpseConvNet(GlimpseClassifier):
     def glimpses(self, x: jax.Array, trace: bool) -> Glimpses:
         """Returns every glimpse, with both answers added."""
         return self.answers(x, self.time_steps)[1]
+
+    def initial_state(self, x: jax.Array) -> State:
+        """Returns the state before the first glimpse of images x [B, H, W, C], by their context."""
+        learned = super().initial_state(x)
+        if not self.context_filters:
+            return learned
+        maps = self.context(coarse(x, self.context_pool))
+        h, cell = jnp.split(self.context_state(maps.reshape(len(x), -1)), 2, axis=-1)
+        h = jnp.tanh(learned.h + h)
+        return State(h, learned.cell + cell, self._heads(h)[1])
 
     def answers(self, x: jax.Array, steps: int) -> tuple[jax.Array, Glimpses]:
         """Returns the classifier's own logits [S, B, classes] and what its last S glimpses are.
@@ -71,6 +103,15 @@ class GlimpseConvNet(GlimpseClassifier):
         hidden = nn.relu(self.hidden(maps.reshape(len(maps), -1)))
         logits = cast(jax.Array, self.classification(hidden))
         return logits.reshape(*read.shape[:2], -1)
+
+
+def coarse(x: jax.Array, size: int) -> jax.Array:
+    """Returns the means of blocks of size x size pixels of images x [B, H, W, C], [B, h, w, C].
+
+    (h, w) = ceil((H, W) / size); outside the image is 0.
+    """
+    after = [(0, -pixels % size) for pixels in x.shape[1:3]]
+    return cast(jax.Array, nn.avg_pool(x, (size, size), (size, size), after))
 
 
 def task(model: GlimpseConvNet) -> Task:
@@ -106,6 +147,10 @@ def task(model: GlimpseConvNet) -> Task:
     fine = (model.fine_size, model.fine_size)
     steps = min(model.loss_steps, model.time_steps)
     net = steps * (floats_of_maps(model, fine) + model.hidden_size)
+    height, width, channels = model.image_shape
+    blocks = -(-height // model.context_pool), -(-width // model.context_pool)
+    if model.context_filters:
+        net += math.prod(blocks) * channels + floats_of_maps(model, blocks, model.context_filters)
     return whole._replace(
         loss_terms=loss_terms,
         evaluation_terms=evaluation_terms,
