@@ -314,8 +314,10 @@ class Glimpse(NamedTuple):
     logits: list[float]
 
 
-def classify(variables, x, time_steps, read_size, classes, scales, max_gamma):
+def classify(variables, x, time_steps, read_size, classes, scales, max_gamma, first=None):
     """Returns every Glimpse of one image [H, W, C]: section 4.1, with the read of eqs 21-27.
+
+    It begins from `first`, a pair (h, cell) of lists, else from the learned state.
 
     The window of step t is linear in h_{t-1}. Ours, not the paper's: the bound of gamma, and
     further grids about the same centre, grid k 2^k times as wide and as blurred as the first.
@@ -325,7 +327,7 @@ def classify(variables, x, time_steps, read_size, classes, scales, max_gamma):
         [np.asarray(layer[name], np.float64) for name in ("kernel", "bias")]
         for layer in (params["heads"], params["lstm"]["gates"])
     )
-    h, cell = ([float(value) for value in params[name]] for name in ("h_0", "cell_0"))
+    h, cell = first or ([float(value) for value in params[name]] for name in ("h_0", "cell_0"))
     height, width, _ = x.shape
     glimpses = []
     for _ in range(time_steps):
@@ -343,6 +345,23 @@ def classify(variables, x, time_steps, read_size, classes, scales, max_gamma):
         h, cell = lstm(flat, h, cell, *gates)
         glimpses.append(Glimpse(first, linear(h, *heads)[:classes]))
     return glimpses
+
+
+def context(variables, x, pool, stride):
+    """Returns the first (h, cell) of one image [H, W, C], by convolutions of its coarse form: ours."""
+    params = variables["params"]
+    height, width, channels = x.shape
+    blocks = math.ceil(height / pool), math.ceil(width / pool)
+    coarse = np.zeros((*blocks, channels))
+    for row, column, channel in np.ndindex(*x.shape):
+        share = float(x[row, column, channel]) / (pool * pool)
+        coarse[row // pool, column // pool, channel] += share
+    maps = strided_layers(coarse, params["context"], stride)
+    told = linear([float(value) for value in np.ravel(maps)], *_pair(params["context_state"]))
+    learned = [*map(float, params["h_0"]), *map(float, params["cell_0"])]
+    state = [a + b for a, b in zip(learned, told, strict=True)]
+    half = len(told) // 2
+    return [math.tanh(value) for value in state[:half]], state[half:]
 
 
 def named(variables, x, seen, read_size, fine_size, stride):

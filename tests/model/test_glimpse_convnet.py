@@ -30,6 +30,7 @@ BASE = {
 }
 FIELDS = BASE | {"fine_size": 5, "filters": (3, 4), "hidden_size": 6}
 NET = {"convolutions", "hidden", "classification"}
+CONTEXT = {"context_filters": (2, 3), "context_pool": 2}
 LABELS = np.array([2, 0], np.int32)
 
 
@@ -57,7 +58,12 @@ def alone(model, variables):
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"fine_size": 4, "filters": (3,), "stride": 1, "image_shape": (8, 9, 1)}],
+    [
+        {},
+        {"fine_size": 4, "filters": (3,), "stride": 1, "image_shape": (8, 9, 1)},
+        CONTEXT,
+        CONTEXT | {"context_pool": 3, "stride": 1},
+    ],
     ids=str,
 )
 def test_the_answers_are_the_reference(fields):
@@ -68,7 +74,10 @@ def test_the_answers_are_the_reference(fields):
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     told = (T, model.read_size, CLASSES, model.scales, model.max_gamma)
     for b in range(B):
-        for t, glimpse in enumerate(reference.classify(variables, x[b], *told)):
+        first = None
+        if model.context_filters:
+            first = reference.context(variables, x[b], model.context_pool, model.stride)
+        for t, glimpse in enumerate(reference.classify(variables, x[b], *told, first)):
             sizes = (model.read_size, model.fine_size, model.stride)
             added = reference.named(variables, x[b], glimpse.window, *sizes)
             assert np.abs(added).max() > 0.1
@@ -120,6 +129,17 @@ def test_the_net_moves_the_windows_and_leaves_the_classifiers_answer():
         assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, path
 
 
+def test_the_context_tells_images_apart_and_learns():
+    model, variables = make(**CONTEXT)
+    x = images(model)
+    first = apply(model, variables, x).windows.g_x[0]
+    assert abs(first[0] - first[1]) > 1e-3  # without a context the first window is one for all
+    gradients = jax.grad(lambda v: loss(model, v, x, LABELS)["loss"].sum())(variables)["params"]
+    assert {"context", "context_state"} < set(gradients)
+    for path, leaf in jax.tree.leaves_with_path(gradients):
+        assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, path
+
+
 def test_it_shows_its_glimpses_as_any_classifier():
     model, variables = make()
     x = images(model)
@@ -153,6 +173,8 @@ def test_bfloat16_rounds_the_net_and_keeps_its_logits_in_float32():
         ({"filter_size": 2}, "odd filter_size of at most 6, the size of what is read, got 2"),
         ({"filter_size": 7}, "expected an odd filter_size of at most 6, .* got 7"),
         ({"stride": 0}, "expected stride >= 1, got 0"),
+        ({"context_filters": (8, 0)}, r"context_filters >= 1 of each layer, got \(8, 0\)"),
+        ({"context_pool": 0}, "expected context_pool >= 1, got 0"),
         ({"time_steps": 0}, "expected time_steps >= 1, got 0"),
     ],
     ids=str,
