@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "train a model; the same command again continues the run",
     "sample": "draw with a model",
     "evaluate": "measure a model on a split",
+    "data": "draw what a model would be trained on",
     "filters": "the paper's figures 3 and 4 of a picture",
     "models": "list the weights that come with draw_jax",
     "export": "make weights that can be shipped of a run",

@@ -12,23 +12,28 @@ import jax
 import numpy as np
 from absl import flags
 
-from draw_jax.commands import model_flags
 from draw_jax.data import splits
 from draw_jax.data.sets.cluttered import Cluttered
 from draw_jax.drawing import glimpses
 from draw_jax.model.attention import Window
 from draw_jax.model.task import Variables
+from draw_jax.runs import checkpoint
 from draw_jax.system import cli, compilation, devices
 
 _BATCH_SIZE = 500
 
 FLAGS = flags.FlagValues()
-_MODEL = model_flags.define_model(FLAGS, pretrained="Or the name of shipped weights")
+_WORKDIR = flags.DEFINE_string("workdir", "", "A run that classifies", flag_values=FLAGS)
+_PRETRAINED = flags.DEFINE_string(
+    "pretrained", "", "Or the name of shipped weights", flag_values=FLAGS
+)
 _SPLIT = flags.DEFINE_string("split", "validation", "validation or test", flag_values=FLAGS)
 _IMAGES = flags.DEFINE_integer(
     "images", 10_000, "How many of the split, from the first on", flag_values=FLAGS
 )
-_DATA = model_flags.define_data(FLAGS)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", "", "Where the data lies, if not as in the run", flag_values=FLAGS
+)
 
 
 class Found(NamedTuple):
@@ -44,10 +49,12 @@ def main() -> int:
         raise ValueError(f"--images: expected 1 to 1,000,000, got {_IMAGES.value}")
     if _SPLIT.value not in ("validation", "test"):
         raise ValueError(f"--split: expected validation or test, got {_SPLIT.value!r}")
-    run = _MODEL.run()
+    run = cli.which_run(_WORKDIR.value, _PRETRAINED.value)
     compilation.keep()
     devices.share_cores(devices.cores())
-    config, model, variables = model_flags.load(run, _MODEL, _DATA)
+    config, model, variables = checkpoint.load(run)
+    with config.unlocked():
+        config.data.data_dir = _DATA_DIR.value or config.data.data_dir
     if not glimpses.looks(model):
         raise ValueError(f"{run}: a model of config.kind {config.kind!r} reads no glimpses")
     split = splits.load(config.data, _SPLIT.value, config.model.image_shape, flags="--")
