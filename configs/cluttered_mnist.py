@@ -2,8 +2,8 @@
 
     python train.py --config=configs/cluttered_mnist.py
 
-The shipped weights `cluttered_mnist` are of 162,000 updates in three stages (docs/results.md has the
-commands): 3.49 % errors on test. Not yet trained in one run of its 200,000.
+The shipped weights `cluttered_mnist` are its best on validation, update 294,000: 3.31 % errors on test (the
+paper: 3.36 %). Nearly three hours on one core of an AMD EPYC (Zen 5) machine.
 """
 
 from ml_collections import ConfigDict
@@ -36,10 +36,10 @@ def get_config() -> ConfigDict:
     config.model.dtype = "float32"  # of the matrix products' operands: float32 or bfloat16
     config.model.unroll = 1  # time steps in one pass of the compiled loop: speed only
 
-    config.train.num_steps = 200_000
+    config.train.num_steps = 300_000
     config.train.learning_rate = 2e-3
     config.train.warmup_steps = 1_000
-    config.train.decay_steps = 200_000
+    config.train.decay_steps = 300_000
     config.train.final_learning_rate = 0.01
     config.train.clip_norm = 1.0
     config.train.average_decay = 0.9995

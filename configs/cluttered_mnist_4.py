@@ -16,5 +16,7 @@ def get_config() -> ConfigDict:
     config.model.time_steps = 4
     config.model.loss_steps = 2
     config.model.max_gamma = 16.0
+    config.train.num_steps = 200_000
+    config.train.decay_steps = 200_000
     config.train.learning_rate = 3e-3
     return config
