@@ -157,6 +157,8 @@ def test_the_classifiers_are_table_3_of_the_paper(name, time_steps):
         "model.loss_steps",
         "model.max_gamma",
         "train.learning_rate",
+        "train.num_steps",
+        "train.decay_steps",
     }
 
 
