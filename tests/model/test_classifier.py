@@ -93,7 +93,7 @@ def test_the_scan_is_a_python_loop_over_steps():
     model, variables = make(scales=2)
     x = images(model)
     output = apply(model, variables, x)
-    state = model.apply(variables, B, method="initial_state")
+    state = model.apply(variables, x, method="initial_state")
     step = jax.jit(functools.partial(model.apply, method="step"))
     for t in range(T):
         state, *ours = step(variables, state, x)
@@ -186,7 +186,7 @@ def test_a_second_scale_is_twice_as_wide_about_the_same_centre():
                 seen.extend(args[0])
             return next_call(*args, **kwargs)
 
-        state = model.apply(variables, 1, method="initial_state")
+        state = model.apply(variables, x, method="initial_state")
         state = state._replace(read_raw=jnp.asarray([raw], jnp.float32))
         with classifier.nn.intercept_methods(look):
             model.apply(variables, state, x, method="step")
