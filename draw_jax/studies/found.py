@@ -5,7 +5,9 @@ glimpse how often the centre of its window is on the digit, and the share of err
 images where it is and of those where it is not. Exit codes: 0 done, 1 error, 2 bad flags.
 """
 
+import functools
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -64,7 +66,8 @@ def main() -> int:
             f"{config.data.name}"
         )
     splits.check_shape(split, model.image_shape, config.data.name)
-    found = look(model, variables, split, min(len(split), _IMAGES.value))
+    prepare = functools.partial(splits.prepare, binarization=config.data.binarization)
+    found = look(model, variables, split, prepare, min(len(split), _IMAGES.value))
     print(f"{found.on.shape[1]:,} images of {_SPLIT.value}\n")
     print("| glimpse | on the digit, % of images | errors after it, % | on it, % | elsewhere, % |")
     print("|---|---|---|---|---|")
@@ -75,13 +78,20 @@ def main() -> int:
     return 0
 
 
-def look(model: glimpses.Looking, variables: Variables, split: Cluttered, images: int) -> Found:
+def look(
+    model: glimpses.Looking,
+    variables: Variables,
+    split: Cluttered,
+    prepare: Callable[..., jax.Array],
+    images: int,
+) -> Found:
     """Returns what a classifier finds in the first images of a split.
 
     Args:
         model: that reads glimpses.
         variables: its parameters, `{"params": ...}`.
         split: of cluttered images with an end.
+        prepare: makes images the model's input, with a `key` for binarising.
         images: how many, at most as many as there are.
     """
     parts = []
@@ -89,12 +99,9 @@ def look(model: glimpses.Looking, variables: Variables, split: Cluttered, images
         indices = np.arange(start, min(start + _BATCH_SIZE, images))
         batch = split.batch(indices)
         assert batch.labels is not None  # as clutter is made of digits that have labels
-        logits, windows = glimpses.look(
-            model,
-            variables,
-            np.asarray(batch.images, np.float32) / 255,
-            jax.random.fold_in(jax.random.key(0), start),
-        )
+        draw, first = jax.random.split(jax.random.fold_in(jax.random.key(0), start))
+        shown = np.asarray(prepare(batch.images, key=draw))
+        logits, windows = glimpses.look(model, variables, shown, first)
         places = split.places(indices)
         height, width, _ = split.digits.image_shape
         on = on_digit(windows, places.top, places.left, height, width)
