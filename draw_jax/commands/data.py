@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
-from ml_collections import config_flags
 
-from draw_jax import configs
 from draw_jax.system import cli
 
 if TYPE_CHECKING:
@@ -21,12 +19,7 @@ if TYPE_CHECKING:
 _MOST_IMAGES = 1_024
 
 FLAGS = flags.FlagValues()
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "Whose data: mnist, ..., or a file; --config.FIELD=VALUE sets a field",
-    flag_values=FLAGS,
-)
+_CONFIG = cli.define_config("Whose data", FLAGS)
 _SPLIT = flags.DEFINE_string("split", "train", "train, validation or test", flag_values=FLAGS)
 _IMAGES = flags.DEFINE_integer("images", 64, "How many to draw", flag_values=FLAGS)
 _OUT = flags.DEFINE_string(
@@ -36,9 +29,7 @@ _OUT = flags.DEFINE_string(
 
 def main() -> int:
     """Draws the images, prints what they are and returns the exit code."""
-    config = _CONFIG.value
-    if config is None:
-        raise ValueError(f"which configuration? --config={'|'.join(configs.names())}, or a file")
+    config = cli.given_config(_CONFIG)
     if not 1 <= _IMAGES.value <= _MOST_IMAGES:
         raise ValueError(f"--images: expected 1 to {_MOST_IMAGES:,}, got {_IMAGES.value}")
 

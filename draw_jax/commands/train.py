@@ -14,19 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from draw_jax import __version__, configs
+from draw_jax import __version__
 from draw_jax.system import cli, processes
 from draw_jax.system.errors import UserError
 
 FLAGS = flags.FlagValues()
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "What to train: mnist, ..., or a file; --config.FIELD=VALUE sets a field",
-    flag_values=FLAGS,
-)
+_CONFIG = cli.define_config("What to train", FLAGS)
 _WORKDIR = flags.DEFINE_string(
     "workdir", "", "The run directory; default runs/<config name>", flag_values=FLAGS
 )
@@ -54,9 +49,7 @@ _left_early = False  # whether this process has left the others before the job's
 
 def main() -> int:
     """Trains and returns the exit code."""
-    config = _CONFIG.value
-    if config is None:
-        raise ValueError(f"which configuration? --config={'|'.join(configs.names())}, or a file")
+    config = cli.given_config(_CONFIG)
     if _INIT_FROM.value and "init_from" in config.get("train", {}):  # else a check names it
         config.train.init_from = _INIT_FROM.value
     run = Path(_WORKDIR.value or Path("runs") / cli.config_name(FLAGS))

@@ -139,6 +139,19 @@ def which_run(workdir: str, pretrained: str) -> str:
     return str(Path(workdir).resolve()) if workdir else pretrained
 
 
+def define_config(told: str, flag_values: flags.FlagValues) -> flags.FlagHolder:
+    """Defines --config, a configuration of draw_jax or a file; `told` says what it is for."""
+    told = f"{told}: mnist, ..., or a file; --config.FIELD=VALUE sets a field"
+    return config_flags.DEFINE_config_file("config", None, told, flag_values=flag_values)
+
+
+def given_config(holder: flags.FlagHolder) -> ConfigDict:
+    """Returns the configuration that --config gives; raises ValueError where it gives none."""
+    if holder.value is None:
+        raise ValueError(f"which configuration? --config={'|'.join(configs.names())}, or a file")
+    return holder.value
+
+
 def config_name(flag_values: flags.FlagValues) -> str:
     """Returns the name of the configuration that --config gives, without folder and suffix."""
     return Path(config_flags.get_config_filename(flag_values["config"])).stem
