@@ -32,7 +32,7 @@ class GlimpseConvNet(GlimpseClassifier):
     classifier's answer. Convolutions before the LSTM, inside its loop, made training unstable.
 
     With `context_filters`, convolutions of the whole image, made coarse, give each image a first
-    state of its own, so that the first glimpse is already where the object may be.
+    state of its own, which tells where the object may be before the first glimpse.
     """
 
     fine_size: int = 24  # N of the second reading
