@@ -2,7 +2,9 @@
 
     python train.py --config=configs/cluttered_mnist_ram.py
 
-Not yet trained to its end.
+Errs on 18.72 % of the test digits, its best on validation at update 192,000: the paper's RAM on 8.11 %.
+The places it looks at tell it little (docs/results.md). About 80 minutes on one core of an AMD EPYC
+(Zen 5) machine.
 """
 
 from ml_collections import ConfigDict

@@ -381,6 +381,12 @@ def named(variables, x, seen, read_size, fine_size, stride):
 # --- the baselines of Table 1: Mnih et al. 2014, arXiv 1406.6247
 
 
+def log_probabilities(logits):
+    """Log of the softmax, nats, of logits [K]."""
+    total = math.log(sum(math.exp(float(v)) for v in logits))
+    return np.array([float(v) - total for v in logits])
+
+
 def rectified(values):
     """Returns the positive part of each value of a list."""
     return [max(0.0, float(value)) for value in values]

@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import math
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import pytest
 from draw_jax.drawing import glimpses
 from draw_jax.model import build, classifier
 from draw_jax.model.classifier import GlimpseClassifier
+from draw_jax.model.variants import glimpse_convnet
 from draw_jax.model.variants.glimpse_convnet import GlimpseConvNet
 from draw_jax.training import config as settings
 from tests import reference
@@ -77,36 +77,46 @@ def test_the_answers_are_the_reference(fields):
         first = None
         if model.context_filters:
             first = reference.context(variables, x[b], model.context_pool, model.stride)
+        answers: list[np.ndarray] = []
         for t, glimpse in enumerate(reference.classify(variables, x[b], *told, first)):
             sizes = (model.read_size, model.fine_size, model.stride)
             added = reference.named(variables, x[b], glimpse.window, *sizes)
             assert np.abs(added).max() > 0.1
-            close(output.logits[t, b], np.add(glimpse.logits, added))
+            answers.append(reference.log_probabilities(np.add(glimpse.logits, added)))
+            close(output.logits[t, b], np.mean(answers[-model.loss_steps :], axis=0))
             close([field[t, b] for field in output.windows], glimpse.window)
     np.testing.assert_array_equal(apply(model, variables, x, False), output.logits)
 
 
-def test_the_loss_is_that_of_both_answers_over_the_last_glimpses():
+def test_the_loss_is_that_of_both_logits_and_the_answer_what_the_last_glimpses_agree_on():
     model, variables = make()
     x = images(model)
     found = apply(*alone(model, variables), x, False)
-    both = apply(model, variables, x, False)
+    both = jax.jit(lambda v: model.apply(v, x, T, method="both"))(variables)[1].logits
     terms = loss(model, variables, x, LABELS)
     for b, label in enumerate(LABELS):
-
-        def entropy(logits, label=label):
-            return math.log(sum(math.exp(v) for v in logits)) - float(logits[label])
-
-        expected = sum(entropy(a[t, b]) for a in (found, both) for t in (-2, -1)) / 2
+        each = [[reference.log_probabilities(a[t, b]) for t in (-2, -1)] for a in (found, both)]
+        expected = -sum(log_p[label] for logs in each for log_p in logs) / 2
         assert terms["loss"][b] == pytest.approx(expected, rel=1e-5)
-        assert terms["cross_entropy"][b] == pytest.approx(entropy(both[-1, b]), rel=1e-5)
-        assert terms["error"][b] == (np.argmax(both[-1, b]) != label)
+        answer = reference.log_probabilities(np.mean(each[1], axis=0))
+        assert terms["cross_entropy"][b] == pytest.approx(-answer[label], rel=1e-5)
+        assert terms["error"][b] == (np.argmax(answer) != label)
     keys = jax.random.split(jax.random.key(0), B)
-    evaluated, told = build.task(model).evaluation_terms(variables, x, LABELS, keys)
+    evaluated, told = jax.jit(build.task(model).evaluation_terms)(variables, x, LABELS, keys)
     assert evaluated.keys() == terms.keys()
     for name, values in terms.items():
         np.testing.assert_allclose(evaluated[name], values, rtol=1e-5)
     assert told["error_per_step"].shape == (B, T) and "read_gamma" in told
+
+
+def test_a_doubtful_last_glimpse_is_outvoted():
+    logits = np.log([[[0.6, 0.4]], [[0.6, 0.4]], [[0.45, 0.55]]]).astype(np.float32)
+    for last, expected in ((1, [0, 0, 1]), (2, [0, 0, 0]), (3, [0, 0, 0]), (9, [0, 0, 0])):
+        answers = glimpse_convnet.agreed(logits, last)
+        assert answers[:, 0].argmax(-1).tolist() == expected
+    np.testing.assert_allclose(
+        answers[2, 0], np.mean(logits[:, 0], axis=0), rtol=1e-5
+    )  # of all three where there are no nine
 
 
 def test_the_net_moves_the_windows_and_leaves_the_classifiers_answer():

@@ -26,10 +26,13 @@ from draw_jax.model.task import Task, Terms, Variables
 class GlimpseConvNet(GlimpseClassifier):
     """A GlimpseClassifier, and a convolutional net that reads again, finer, through its windows.
 
-    The answer after a glimpse is the classifier's with the net's added to it. Each of them has a
-    loss: the classifier that of its own answer, the net that of their sum. So the classifier learns
-    to find the object whatever the net does; the net's loss moves the windows, too, but not the
-    classifier's answer. Convolutions before the LSTM, inside its loop, made training unstable.
+    Each glimpse has the classifier's logits with the net's added to them. Each of them has a loss:
+    the classifier that of its own logits, the net that of their sum. So the classifier learns to
+    find the object whatever the net does; the net's loss moves the windows, too, but not the
+    classifier's logits. Convolutions before the LSTM, inside its loop, made training unstable.
+
+    The answer after a glimpse is the mean of the log-probabilities of as many last glimpses as are
+    in the loss, `loss_steps`, which saw the object through different windows.
 
     With `context_filters`, convolutions of the whole image, made coarse, give each image a first
     state of its own, which tells where the object may be before the first glimpse.
@@ -68,8 +71,9 @@ class GlimpseConvNet(GlimpseClassifier):
         self.classification = Linear(self.classes, "float32")
 
     def glimpses(self, x: jax.Array, trace: bool) -> Glimpses:
-        """Returns every glimpse, with both answers added."""
-        return self.answers(x, self.time_steps)[1]
+        """Returns every glimpse, with the answer after it."""
+        glimpses = self.both(x, self.time_steps)[1]
+        return glimpses._replace(logits=agreed(glimpses.logits, self.loss_steps))
 
     def initial_state(self, x: jax.Array) -> State:
         """Returns the state before the first glimpse of images x [B, H, W, C], by their context."""
@@ -81,8 +85,8 @@ class GlimpseConvNet(GlimpseClassifier):
         h = jnp.tanh(learned.h + h)
         return State(h, learned.cell + cell, self._heads(h)[1])
 
-    def answers(self, x: jax.Array, steps: int) -> tuple[jax.Array, Glimpses]:
-        """Returns the classifier's own logits [S, B, classes] and what its last S glimpses are.
+    def both(self, x: jax.Array, steps: int) -> tuple[jax.Array, Glimpses]:
+        """Returns the last S glimpses: the classifier's own logits [S, B, classes] and all of each.
 
         Args:
             x: images [B, H, W, C], in [0, 1].
@@ -105,6 +109,20 @@ class GlimpseConvNet(GlimpseClassifier):
         return logits.reshape(*read.shape[:2], -1)
 
 
+def agreed(logits: jax.Array, last: int) -> jax.Array:
+    """Returns after each glimpse the mean log-probabilities, nats, of the `last` until there.
+
+    Args:
+        logits: of each glimpse alone, [T, B, classes].
+        last: at least 1; fewer where there have not been so many yet.
+    """
+    sums = jnp.cumsum(jax.nn.log_softmax(logits), axis=0)
+    steps = len(logits)
+    before = jnp.concatenate([jnp.zeros_like(sums[:1])] * last + [sums])[:steps]
+    counts = jnp.minimum(jnp.arange(1, steps + 1), last)
+    return (sums - before) / counts[:, None, None]
+
+
 def coarse(x: jax.Array, size: int) -> jax.Array:
     """Returns the means of blocks of size x size pixels of images x [B, H, W, C], [B, h, w, C].
 
@@ -115,9 +133,9 @@ def coarse(x: jax.Array, size: int) -> jax.Array:
 
 
 def task(model: GlimpseConvNet) -> Task:
-    """Returns the task of a classifier whose loss is that of both answers, added.
+    """Returns the task of a classifier whose loss is that of its own logits and of both, added.
 
-    `cross_entropy` and `error` are of the sum of their logits.
+    `cross_entropy` and `error` are of the answer.
     """
     whole = classifier.task(model)
 
@@ -125,13 +143,15 @@ def task(model: GlimpseConvNet) -> Task:
         variables: Variables, x: jax.Array, labels: jax.Array | None, steps: int
     ) -> tuple[Terms, Glimpses]:
         found, glimpses = cast(
-            tuple[jax.Array, Glimpses], model.apply(variables, x, steps, method="answers")
+            tuple[jax.Array, Glimpses], model.apply(variables, x, steps, method="both")
         )
-        first, both = (
-            classifier.terms(logits, labels, model.loss_steps)
+        own, both = (
+            classifier.terms(logits, labels, model.loss_steps)["loss"]
             for logits in (found, glimpses.logits)
         )
-        return both | {"loss": first["loss"] + both["loss"]}, glimpses
+        answers = agreed(glimpses.logits, model.loss_steps)
+        terms = classifier.terms(answers, labels) | {"loss": own + both}
+        return terms, glimpses._replace(logits=answers)
 
     def loss_terms(
         variables: Variables, x: jax.Array, labels: jax.Array | None, key: jax.Array
