@@ -11,6 +11,7 @@ import jax
 from draw_jax.training.step import Metrics
 
 _TIMES, _MORE = 2, 0.2  # an error above both of best * _TIMES and best + _MORE is a collapse
+_IMAGES = 500  # of a mean of training errors, at least: its standard error is at most 0.022
 _TENFOLD, _LINES = 10, 5  # a norm or loss so many times too large, for so many lines
 
 
@@ -59,10 +60,11 @@ class Watch:
 
     Args:
         objective: name of the loss in the rows of training.
+        batch_size: images of one row of training.
         rows: of the run so far.
     """
 
-    def __init__(self, objective: str, rows: Iterable[Mapping[str, Any]] = ()):
+    def __init__(self, objective: str, batch_size: int, rows: Iterable[Mapping[str, Any]] = ()):
         self._objective = objective
         self._first: Mapping[str, Any] | None = None  # row of training
         self._latest: deque[Mapping[str, Any]] = deque(maxlen=_LINES)  # rows of training
@@ -70,6 +72,9 @@ class Watch:
         self._earlier_step = 0  # step of the last of them,
         self._highest = 0.0  # and the highest norm of the gradient in them
         self._best: Mapping[str, Any] | None = None  # row of validation
+        lines = max(_LINES, math.ceil(_IMAGES / batch_size))
+        self._errors: deque[float] = deque(maxlen=lines)  # of the latest rows of training
+        self._learned = (math.inf, 0)  # the lowest mean of as many, and the step of the last
         self._ruined: int | None = None  # step since which every loss has been ten times too large
         for row in rows:
             with contextlib.suppress(DivergedError):
@@ -90,17 +95,32 @@ class Watch:
             self._take_training(row)
         elif row["split"] == "validation" and _has_numbers(row, "error"):
             self._take_error(row)
+        if row["split"] == "train" and _has_numbers(row, "error"):
+            self._errors.append(row["error"])
+            if len(self._errors) == self._errors.maxlen:
+                self._learned = min(self._learned, (self._recent, row["step"]))
+
+    @property
+    def _recent(self) -> float:
+        """The mean of the latest training errors."""
+        return sum(self._errors) / len(self._errors)
 
     def _take_error(self, row: Mapping[str, Any]) -> None:
-        """A classifier's error may not rise far above its best."""
+        """A classifier's error may not rise far above its best, nor that of training with it."""
+        error, told = row["error"], f"validation error {row['error']:.4f} at step {row['step']}"
         best = self._best or row
-        if row["error"] <= best["error"]:
+        if error <= best["error"]:
             self._best = row
-        elif row["error"] > max(_TIMES * best["error"], best["error"] + _MORE):
+        elif error > _highest_error(best["error"]):
             raise DivergedError(
-                f"collapsed: validation error {row['error']:.4f} at step {row['step']}, after "
-                f"{best['error']:.4f} at step {best['step']}",
-                best["step"],
+                f"collapsed: {told}, after {best['error']:.4f} at step {best['step']}", best["step"]
+            )
+        # It may have learned, and lost it, before the first validation. Errors of validation alone,
+        # high beside those of training, are overfitting.
+        learned, step = self._learned
+        if step and min(error, self._recent) > _highest_error(learned):
+            raise DivergedError(
+                f"collapsed: {told}, after {learned:.4f} in training until step {step}", step
             )
 
     def _take_training(self, row: Mapping[str, Any]) -> None:
@@ -131,6 +151,11 @@ class Watch:
                 f"before, {self._highest:.4g}, {told}",
                 self._earlier_step,
             )
+
+
+def _highest_error(best: float) -> float:
+    """Returns the error above which a run that had the best one has collapsed."""
+    return max(_TIMES * best, best + _MORE)
 
 
 def _has_numbers(row: Mapping[str, Any], *names: str) -> bool:

@@ -53,7 +53,7 @@ class Job:
         self._main = jax.process_index() == 0  # the one process that writes
         self._keys = build.keys(config.seed)
         self.rollbacks, self._rate = 0, 1.0  # what they have left of the learning rate
-        self._watch = Watch(task.objective)
+        self._watch = Watch(task.objective, self.train.batch_size)
         self._placement = devices.placement()
         unsigned = directory.is_unsigned(run)
         self._checkpoints = checkpoint.Checkpoints(
@@ -97,7 +97,7 @@ class Job:
             return None
         step, items = restored
         rows = [row for row in self._metrics() if row["step"] <= step]
-        self._watch = Watch(self.task.objective, rows)
+        self._watch = Watch(self.task.objective, self.train.batch_size, rows)
         # Until the next checkpoint is written, the metrics alone tell of a rollback to this one.
         told = [row for row in rows if row["split"] == "rollback" and row["step"] == step]
         done = max([items.get("rollbacks", _ROLLBACKS), *told], key=lambda one: int(one["count"]))

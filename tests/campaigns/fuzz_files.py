@@ -289,7 +289,7 @@ def _play_metrics(rng: random.Random, folder: Path) -> str:
         if signed and any(row != base | {k: row[k] for k in ("step", "split")} for row in rows):
             raise Broken("a damaged line was taken")
         stored.validation_losses(folder, task)
-        assert Watch(task.objective, rows).good_until > 0
+        assert Watch(task.objective, 100, rows).good_until > 0
         if rng.random() < 0.3:  # a picture takes long
             report.write(folder, rows, task.columns)
         file.cut_back(3)

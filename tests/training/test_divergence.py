@@ -31,10 +31,10 @@ def training(*pairs):
     ]
 
 
-def told(rows):
+def told(rows, batch_size=100):
     """Returns (the divergence's text, the last good step) at the last of the rows, else None."""
     *earlier, latest = rows
-    watch = Watch("loss", earlier)
+    watch = Watch("loss", batch_size, earlier)
     try:
         watch.take(latest)
     except DivergedError as error:
@@ -69,6 +69,36 @@ def test_a_collapse_names_the_best_validation_before(errors, best_step):
         f"collapsed: validation error {errors[-1]:.4f} at step {10 * len(errors)}, after "
         f"{best:.4f} at step {best_step}"
     )
+
+
+def learning(*errors, batch_size=100, validation=0.9):
+    """Returns what is told at a validation behind rows of training with these errors."""
+    rows = [{"step": 10 * k, "split": "train", "error": e} for k, e in enumerate(errors, start=1)]
+    rows.append({"step": 10 * len(errors), "split": "validation", "error": validation})
+    return told(rows, batch_size)
+
+
+def test_a_collapse_before_the_first_validation_is_told_by_the_errors_of_training():
+    assert learning(*[0.9] * 5, *[0.1] * 5, *[0.8] * 5) == (
+        "collapsed: validation error 0.9000 at step 150, after 0.1000 in training until step 100",
+        100,
+    )
+    assert learning(*[0.1] * 5, *[0.8] * 20, batch_size=100)[1] == 50
+
+
+@pytest.mark.parametrize(
+    ("errors", "changes"),
+    [
+        ([0.9] * 15, {}),
+        ([0.1] * 2 + [0.8] * 5, {}),  # too few rows to know that it had learned
+        ([0.9] + [0.1] * 5 + [0.8], {}),  # a mean of 0.24 is below 0.1 + 0.2
+        ([0.0] * 15, {}),  # overfitting: training has not lost what it knew
+        ([0.1] * 5 + [0.8] * 5, {"validation": 0.3}),  # a bad moment
+        ([0.1] * 5 + [0.8] * 5, {"batch_size": 20}),  # 10 rows of 20 images tell too little
+    ],
+)
+def test_training_that_has_lost_nothing(errors, changes):
+    assert learning(*errors, **changes) is None
 
 
 def test_what_has_no_error_does_not_collapse():
@@ -112,10 +142,10 @@ def test_an_explosion_names_what_and_the_last_good_step(pairs, good, text):
 
 
 def test_a_checkpoint_within_ruin_is_no_good_one():
-    assert Watch("loss", training(*USUAL)).good_until == np.inf
-    assert Watch("loss", training(*USUAL, (5e12, 1.0))).good_until == 59
-    assert Watch("loss", training(*USUAL, (5e12, 1.0), (5e12, 1.0))).good_until == 59
-    assert Watch("loss", training(*USUAL, (5e12, 1.0), (0.4, 1.0))).good_until == np.inf
+    assert Watch("loss", 100, training(*USUAL)).good_until == np.inf
+    assert Watch("loss", 100, training(*USUAL, (5e12, 1.0))).good_until == 59
+    assert Watch("loss", 100, training(*USUAL, (5e12, 1.0), (5e12, 1.0))).good_until == 59
+    assert Watch("loss", 100, training(*USUAL, (5e12, 1.0), (0.4, 1.0))).good_until == np.inf
 
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
