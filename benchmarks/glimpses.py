@@ -37,7 +37,8 @@ def main() -> int:
     if len(last) > 1:
         name = f"after each glimpse of the model trained for {len(last)}"
         series[name] = (range(1, len(last) + 1), [100 * rate for rate in last])
-    curves.curves(series, _OUT.value, x_label="glimpses", y_label="error, %", whole=True)
+    log = all(min(errors) > 0 for _, errors in series.values())
+    curves.curves(series, _OUT.value, x_label="glimpses", y_label="error, %", whole=True, log=log)
     print("| glimpses | error, % | 95 % interval | images |\n|---|---|---|---|")
     for count, r in zip(counts, results, strict=True):
         low, high = 100 * r["error_low"], 100 * r["error_high"]

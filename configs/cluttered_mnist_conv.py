@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config = cluttered_mnist.get_config()
     config.kind = "glimpse_convnet"
     config.model.time_steps = 4
-    config.model.loss_steps = 2
+    config.model.loss_steps = 2  # last glimpses in the loss, which answer together
     config.model.context_filters = (16, 32, 32)  # of each layer over the coarse image
     config.model.context_pool = 4  # height and width of the pixels that become one coarse one
     config.model.fine_size = 24  # N of the convolutional net's reading through each window

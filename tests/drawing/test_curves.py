@@ -181,3 +181,17 @@ def test_a_steep_beginning_is_cut_off_unless_all_is_wanted(tmp_path, monkeypatch
     y = [1000.0] * 2 + [10.0 - 0.01 * k for k in range(98)]
     curves.curves({"a": (range(100), y)}, tmp_path / "a.png", whole=whole)
     assert (drawn[0].axes[0].get_ylim()[1] > 1000) == whole
+
+
+def test_a_logarithmic_axis_has_plain_numbers(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(curves, "save", lambda figure, path: drawn.append(figure) or path)
+    curves.curves({"a": ([1, 2, 4], [51.0, 11.0, 4.0])}, tmp_path / "a.png", whole=True, log=True)
+    axes = drawn[0].axes[0]
+    low, high = axes.get_ylim()
+    shown = [
+        label.get_text()
+        for label, at in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)
+        if low <= at <= high
+    ]
+    assert axes.get_yscale() == "log" and shown == ["5", "10", "20", "50"]

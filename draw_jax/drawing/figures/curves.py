@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from PIL import Image
 
 from draw_jax.drawing.figures import grids, look
@@ -79,6 +79,7 @@ def curves(
     title: str = "",
     references: Mapping[str, float] | None = None,
     whole: bool = False,
+    log: bool = False,
 ) -> Path:
     """Writes named curves over a common x, as in figure 11, to a PNG and returns its path.
 
@@ -91,6 +92,7 @@ def curves(
         references: name -> y of a dashed level line, a published result for instance.
         whole: whether every point is in the picture; else the steep beginning of a long curve, as
             training has it, is cut off, so that the rest can be read.
+        log: whether the y axis is logarithmic; all y are above 0 then.
 
     Raises:
         ValueError: if there is no series, or x and y differ in length.
@@ -117,6 +119,11 @@ def curves(
             _fit_y(axes, list(data.values()), list(levels.values()), few=_FEW)
         if all((x == np.rint(x)).all() for x, _ in data.values()):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
         axes.set(xlabel=x_label, ylabel=y_label, title=title)
         axes.legend()
         return save(figure, path)
