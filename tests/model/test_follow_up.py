@@ -187,7 +187,7 @@ def test_generation_repeats_the_training_canvases(kind, fields):
     np.testing.assert_array_equal(drawn.canvases, seen.canvases)
 
 
-@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("steps", [1, 2, 5, 10])
 def test_any_number_of_steps_is_a_field(steps):
     model, variables, x, _ = make(Draw, {"time_steps": steps})
     terms = build.task(model).evaluation_terms(

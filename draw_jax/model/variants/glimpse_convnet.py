@@ -116,11 +116,9 @@ def agreed(logits: jax.Array, last: int) -> jax.Array:
         logits: of each glimpse alone, [T, B, classes].
         last: at least 1; fewer where there have not been so many yet.
     """
-    sums = jnp.cumsum(jax.nn.log_softmax(logits), axis=0)
-    steps = len(logits)
-    before = jnp.concatenate([jnp.zeros_like(sums[:1])] * last + [sums])[:steps]
-    counts = jnp.minimum(jnp.arange(1, steps + 1), last)
-    return (sums - before) / counts[:, None, None]
+    log_p = jax.nn.log_softmax(logits)
+    means = [log_p[max(t - last, 0) : t].mean(axis=0) for t in range(1, len(logits) + 1)]
+    return jnp.stack(means)
 
 
 def coarse(x: jax.Array, size: int) -> jax.Array:
