@@ -16,6 +16,8 @@ from ml_collections import ConfigDict
 from torch import Tensor, nn
 
 _MAX_LOG = 15.0  # as draw_jax.attention: the three logarithms of a window are held within it
+# The only values that the peer knows of these fields of config.train.
+_ONLY = {"weight_decay": 0, "kl_warmup_steps": 0, "free_bits": 0, "importance_samples": 1}
 
 
 class State(NamedTuple):
@@ -262,14 +264,17 @@ class Training:
             compiled: what torch.compile gets: step (one time step), unroll (all of them, in one
                 graph) or "" (nothing).
         """
-        if config.train.weight_decay:
-            raise ValueError("config.train.weight_decay: the peer has none, expected 0")
+        for name, only in _ONLY.items():
+            if config.train[name] != only:
+                raise ValueError(f"config.train.{name}: the peer has {only} alone")
         self.config, self.device, self.learning_rates = config, peer.canvas_0.device, learning_rates
         self.forward: Callable[..., Any] = torch.compile(peer) if compiled == "unroll" else peer
         if compiled == "step":
             peer.step = torch.compile(peer.step)  # type: ignore[method-assign]
         self.parameters = list(trained(peer).values())
-        self.optimizer = torch.optim.Adam(self.parameters, fused=True)
+        self.optimizer = torch.optim.Adam(
+            self.parameters, betas=(0.9, config.train.adam_b2), fused=True
+        )
         decay = config.train.average_decay
         self.average = [p.detach().clone() for p in self.parameters] if decay else []
         self.count = 0

@@ -43,6 +43,7 @@ def get_config() -> ConfigDict:
     config.model.likelihood = "bernoulli"  # D(X given c_T); or discretized_logistic, of 8 bits
     config.model.privy = True  # whether the encoder is given the decoder's output, eq. 5
     config.model.encoder_input = "both"  # image and error image; error = that alone
+    config.model.recurrent_init = "normal"  # LSTMs' first weights of h_{t-1}; or orthogonal
 
     config.train = ConfigDict()
     config.train.batch_size = 100  # images per update, over all devices
@@ -54,6 +55,10 @@ def get_config() -> ConfigDict:
     config.train.final_learning_rate = 0.02  # the cosine's end, as a fraction of learning_rate
     config.train.clip_norm = 5.0  # of the gradient over all weights; 0 = no clipping
     config.train.weight_decay = 0.0  # of kernels, times the learning rate (AdamW); 0 = none
+    config.train.adam_b2 = 0.999  # decay of Adam's mean of squared gradients
+    config.train.kl_warmup_steps = 0  # updates of linear rise of the KL's weight from 0; 0 = none
+    config.train.free_bits = 0.0  # nats of each time step's KL that cost nothing
+    config.train.importance_samples = 1  # K of the importance-weighted objective; 1 = negative ELBO
     config.train.average_decay = 0.999  # moving average of the weights for use; 0 = none
     config.train.log_every = 10  # updates between training lines
     config.train.eval_every = 500  # updates between validation, samples and a ranked checkpoint

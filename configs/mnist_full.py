@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
     config.model.likelihood = "bernoulli"
     config.model.privy = True
     config.model.encoder_input = "both"
+    config.model.recurrent_init = "normal"
 
     config.train = ConfigDict()
     config.train.batch_size = 100
@@ -52,6 +53,10 @@ def get_config() -> ConfigDict:
     config.train.clip_norm = 5.0
     config.train.cpu_devices = 0
     config.train.weight_decay = 0.0
+    config.train.adam_b2 = 0.999
+    config.train.kl_warmup_steps = 0
+    config.train.free_bits = 0.0
+    config.train.importance_samples = 1
     config.train.average_decay = 0.9995
     config.train.log_every = 50
     config.train.eval_every = 1_000

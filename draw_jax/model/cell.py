@@ -56,6 +56,7 @@ class DrawCell(nn.Module):
     likelihood: str
     privy: bool
     encoder_input: str
+    recurrent_init: str
     reader: nn.Module | None = (
         None  # images [B, H, W, 1 or 2 C] -> r_t [B, any]; None = as they are
     )
@@ -68,8 +69,8 @@ class DrawCell(nn.Module):
         self.cell_enc_0 = self.param("cell_enc_0", zeros, (self.enc_size,), _FLOAT32)
         self.h_dec_0 = self.param("h_dec_0", zeros, (self.dec_size,), _FLOAT32)
         self.cell_dec_0 = self.param("cell_dec_0", zeros, (self.dec_size,), _FLOAT32)
-        self.encoder = LSTM(self.enc_size, self.dtype)
-        self.decoder = LSTM(self.dec_size, self.dtype)
+        self.encoder = LSTM(self.enc_size, self.dtype, self.recurrent_init)
+        self.decoder = LSTM(self.dec_size, self.dtype, self.recurrent_init)
         self.posterior = Linear(2 * self.latent_size, self.dtype)
         # Everything that is linear in h_dec is one product: what to write (eq. 18 or 28), where
         # to write it and where to read next (eq. 21 twice).

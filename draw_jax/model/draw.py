@@ -52,6 +52,7 @@ class Draw(nn.Module):
     canvas_log_scale: float = -2.0  # first log-scale in c_0; of discretized_logistic alone
     privy: bool = True  # whether the encoder is given h_dec, eq. 5
     encoder_input: str = "both"  # what it reads: both = image and error image, error = that alone
+    recurrent_init: str = "normal"  # first weights of h_{t-1} in both LSTMs; or orthogonal
 
     def __post_init__(self) -> None:
         """Checks the fields; lists, as JSON gives them, become tuples."""
@@ -155,6 +156,10 @@ def _check_fields(draw: Draw) -> None:
         _check_first_canvas(draw)
     if draw.encoder_input not in ("both", "error"):
         raise ValueError(f"expected encoder_input both or error, got {draw.encoder_input!r}")
+    if draw.recurrent_init not in ("normal", "orthogonal"):
+        raise ValueError(
+            f"expected recurrent_init normal or orthogonal, got {draw.recurrent_init!r}"
+        )
 
 
 def _check_first_canvas(draw: Draw) -> None:
@@ -178,21 +183,19 @@ def task(model: Draw) -> Task:
     def loss_terms(
         variables: Variables, x: jax.Array, labels: jax.Array | None, key: jax.Array
     ) -> Terms:
-        shape = (model.time_steps, len(x), model.latent_size)
-        eps = jax.random.normal(key, shape, jnp.float32)
-        output = _infer(model, variables, x, eps)
+        output = infer(model, variables, x, key)
         return {"nll": output.nll, "kl": output.kl.sum(axis=0)}
 
     def evaluation_terms(
         variables: Variables, x: jax.Array, labels: jax.Array | None, keys: jax.Array
     ) -> tuple[Terms, Terms]:
-        output, trace = _traced(model, variables, x, noise(model, keys))
+        output, trace = traced(model, variables, x, noise(model, keys))
         terms = {"nll": output.nll, "kl": output.kl.sum(axis=0)}
         return terms, {"kl_per_step": output.kl.T} | _windows(model, trace)
 
     def log_weight(variables: Variables, x: jax.Array, keys: jax.Array) -> jax.Array:
         eps = noise(model, keys)
-        output, trace = _traced(model, variables, x, eps)
+        output, trace = traced(model, variables, x, eps)
         assert trace.mean is not None and trace.log_std is not None  # as it inferred
         return losses.importance_log_weight(output.nll, trace.mean, trace.log_std, eps)
 
@@ -234,15 +237,20 @@ def _floats_kept(model: Draw) -> int:
     return model.time_steps * (states + 2 * results + patch + inputs)  # 2: and their gradients
 
 
-def _infer(model: Draw, variables: Variables, x: jax.Array, eps: jax.Array) -> Output:
-    return cast(Output, model.apply(variables, x, eps))
+def infer(model: Draw, variables: Variables, x: jax.Array, key: jax.Array) -> Output:
+    """Returns the terms of the loss of a batch [B, H, W, C], its noise from one key."""
+    return cast(Output, model.apply(variables, x, batch_noise(model, key, len(x))))
 
 
-def _traced(
-    model: Draw, variables: Variables, x: jax.Array, eps: jax.Array
-) -> tuple[Output, Trace]:
+def traced(model: Draw, variables: Variables, x: jax.Array, eps: jax.Array) -> tuple[Output, Trace]:
+    """Returns the terms of the loss and the trace, of images [B, H, W, C] and noise [T, B, Z]."""
     output = cast(Output, model.apply(variables, x, eps, trace=True))
     return output, cast(Trace, output.trace)
+
+
+def batch_noise(model: Draw, key: jax.Array, count: int) -> jax.Array:
+    """Returns eps [T, count, Z], of all examples from one key."""
+    return jax.random.normal(key, (model.time_steps, count, model.latent_size), jnp.float32)
 
 
 def noise(model: Draw, keys: jax.Array) -> jax.Array:

@@ -18,6 +18,7 @@ from draw_jax.model.gradients.layers import (
 from draw_jax.model.gradients.unroll import INPUTS, PERTURBATIONS, RESULTS, View
 
 _FLOAT32 = jnp.float32
+_NORMAL = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 class Share(NamedTuple):
@@ -28,11 +29,12 @@ class Share(NamedTuple):
 
 
 class Linear(nn.Module):
-    """L(x) = x W + b, with W ~ N(0, 1 / fan_in)."""
+    """L(x) = x W + b, with W ~ N(0, 1 / fan_in) at first unless told otherwise."""
 
     features: int
     dtype: str = "float32"
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
+    kernel_init: nn.initializers.Initializer = _NORMAL
     gates: bool = False  # whether the result is the activations of an LSTM's gates, which L(x) are
 
     @nn.compact
@@ -46,9 +48,8 @@ class Linear(nn.Module):
             x: [B, K].
             share: of inputs that stand before x, from the method `share`.
         """
-        init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         if share is None:
-            kernel = self.param("kernel", init, (x.shape[-1], self.features), _FLOAT32)
+            kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), _FLOAT32)
         else:
             kernel = share.rows.array
         bias = self.param("bias", self.bias_init, (self.features,), _FLOAT32)
@@ -79,6 +80,7 @@ class LSTM(nn.Module):
 
     size: int
     dtype: str = "float32"
+    recurrent_init: str = "normal"  # of h_{t-1}'s weights; or orthogonal, for each gate
 
     def setup(self) -> None:
         """Makes the linear map that gives the gates."""
@@ -86,7 +88,18 @@ class LSTM(nn.Module):
         def forget_gates_open(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
             return jnp.zeros(shape, dtype).at[self.size : 2 * self.size].set(1.0)
 
-        self.gates = Linear(4 * self.size, self.dtype, forget_gates_open, gates=True)
+        def orthogonal_rows(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+            """Returns a kernel whose last rows, h_{t-1}'s, are orthogonal for each gate."""
+            orthogonal = nn.initializers.orthogonal()
+            keys = jax.random.split(key, 5)
+            gates = [orthogonal(each, (self.size, self.size), dtype) for each in keys[1:]]
+            kernel: jax.Array = _NORMAL(keys[0], shape, dtype)
+            return kernel.at[-self.size :].set(jnp.concatenate(gates, axis=1))
+
+        kernel_init = orthogonal_rows if self.recurrent_init == "orthogonal" else _NORMAL
+        self.gates = Linear(
+            4 * self.size, self.dtype, forget_gates_open, kernel_init=kernel_init, gates=True
+        )
 
     def __call__(
         self,

@@ -4,7 +4,14 @@ from typing import Any
 
 # What a run did before the field was there, by kind of model. A new field gets its line here, so
 # that a run begun before it loads and resumes as it was.
-_LATER = {"data.resize": False, "train.cpu_devices": 1}  # than all the kinds
+_LATER = {  # than all the kinds
+    "data.resize": False,
+    "train.cpu_devices": 1,
+    "train.adam_b2": 0.999,
+    "train.kl_warmup_steps": 0,
+    "train.free_bits": 0.0,
+    "train.importance_samples": 1,
+}
 _ALL = _LATER | {
     "data.grey": False,
     "train.weight_decay": 0.0,
@@ -12,6 +19,7 @@ _ALL = _LATER | {
     "train.max_rollbacks": 3,
     "train.rollback_rate": 0.5,
 }
+_MODELS = {"model.canvas_log_scale": -2.0, "model.recurrent_init": "normal"} | _LATER
 VALUES: dict[str, dict[str, Any]] = {
     "draw": {
         "model.unroll": 1,
@@ -19,14 +27,16 @@ VALUES: dict[str, dict[str, Any]] = {
         "model.canvas_log_scale": -2.0,
         "model.privy": True,
         "model.encoder_input": "both",
+        "model.recurrent_init": "normal",
     }
     | _ALL,
     "classifier": _ALL,
     "convnet": _ALL,
     "ram": _ALL,
-    "model_1": {"model.canvas_log_scale": -2.0} | _LATER,
-    "model_2": {"model.canvas_log_scale": -2.0} | _LATER,
-    "model_3": {"model.canvas_log_scale": -2.0} | _LATER,
+    "glimpse_convnet": _LATER,
+    "model_1": _MODELS,
+    "model_2": _MODELS,
+    "model_3": _MODELS,
 }
 
 # By kind of model: a field that is no more, and the value by which a run did without it.

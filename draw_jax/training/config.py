@@ -17,6 +17,7 @@ from draw_jax.runs import directory, legacy, stored
 from draw_jax.runs.directory import RunConflictError
 from draw_jax.runs.leaves import CheckpointError
 from draw_jax.system import cli, devices
+from draw_jax.training import objective
 
 # Fields that may differ between a run and its continuation: where data lies, how often to look,
 # how the loop is compiled and shared among cores, what to do when a run diverges.
@@ -44,12 +45,16 @@ _WHOLE = {  # field -> least value
     "train.checkpoint_every": 1,
     "train.keep_checkpoints": 1,
     "train.max_rollbacks": 0,
+    "train.kl_warmup_steps": 0,
+    "train.importance_samples": 1,
 }
 _REAL = (
     "train.learning_rate",
     "train.clip_norm",
     "train.final_learning_rate",
     "train.weight_decay",
+    "train.adam_b2",
+    "train.free_bits",
     "train.average_decay",
     "train.rollback_rate",
 )
@@ -95,10 +100,11 @@ def check(config: ConfigDict) -> Task:
     train = config.train
     few = train.cpu_devices <= _MOST_DEVICES
     _expect(few, config, "train.cpu_devices", f"at most {_MOST_DEVICES:,}")
-    for name in ("clip_norm", "final_learning_rate", "weight_decay"):
+    for name in ("clip_norm", "final_learning_rate", "weight_decay", "free_bits"):
         _expect(0 <= train[name] < math.inf, config, f"train.{name}", ">= 0, finite")
     _expect(0 < train.learning_rate < math.inf, config, "train.learning_rate", "> 0, finite")
-    _expect(0 <= train.average_decay < 1, config, "train.average_decay", "0 or more and below 1")
+    for name in ("average_decay", "adam_b2"):
+        _expect(0 <= train[name] < 1, config, f"train.{name}", "0 or more and below 1")
     _expect(0 < train.rollback_rate <= 1, config, "train.rollback_rate", "above 0, at most 1")
     ways = ", ".join(_ON_DIVERGENCE)
     known = train.on_divergence in _ON_DIVERGENCE
@@ -112,6 +118,7 @@ def check(config: ConfigDict) -> Task:
     _check_can_be_kept(config, allow_nan=False)  # now that the known fields had their say
     _check_sizes(config.model)
     task = build.task(model)
+    objective.check(task, train)
     devices.check_divides(train.batch_size)
     _check_memory(task, config)
     return task
@@ -234,7 +241,7 @@ def _memory_needed(task: Task, config: ConfigDict) -> tuple[int, int]:
     copies = 5 if config.train.average_decay else 4  # weights, gradient, Adam's two moments, EMA
     weights = 4 * copies * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
     rows = config.train.batch_size // jax.device_count()
-    return weights, 4 * rows * task.floats_kept
+    return weights, 4 * rows * task.floats_kept * config.train.importance_samples
 
 
 def differing_fields(ours: ConfigDict, theirs: ConfigDict) -> list[str]:

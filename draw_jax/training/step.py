@@ -13,6 +13,7 @@ from draw_jax.data.interface import Batch
 from draw_jax.model import build
 from draw_jax.model.task import Model, Task
 from draw_jax.system import devices
+from draw_jax.training import objective
 
 Metrics = dict[str, jax.Array]
 
@@ -35,12 +36,12 @@ def make_optimizer(train: ConfigDict) -> optax.GradientTransformation:
     With a weight decay it is AdamW (Loshchilov and Hutter 2019), and only kernels decay: no bias,
     no initial state, no first canvas.
     """
-    rate = learning_rate(train)
+    rate, b2 = learning_rate(train), float(train.adam_b2)
     return optax.chain(
         _clip(float(train.clip_norm)) if train.clip_norm else optax.identity(),
-        optax.adamw(rate, weight_decay=float(train.weight_decay), mask=_kernels)
+        optax.adamw(rate, b2=b2, weight_decay=float(train.weight_decay), mask=_kernels)
         if train.weight_decay
-        else optax.adam(rate),
+        else optax.adam(rate, b2=b2),
     )
 
 
@@ -101,6 +102,7 @@ def make_update(task: Task, config: ConfigDict, key: jax.Array) -> Update:
     """
     optimizer = make_optimizer(config.train)
     schedule = learning_rate(config.train)
+    made_small = objective.make(task, config.train)
 
     def update(state: TrainState, step: jax.Array, batch: Batch) -> tuple[TrainState, Metrics]:
         x_key, noise_key = jax.random.split(jax.random.fold_in(key, step))
@@ -108,9 +110,7 @@ def make_update(task: Task, config: ConfigDict, key: jax.Array) -> Update:
         labels = None if batch.labels is None else jnp.asarray(batch.labels)
 
         def loss(params: Any) -> tuple[jax.Array, Metrics]:
-            terms = task.loss_terms({"params": params}, x, labels, noise_key)
-            means = task.with_totals({name: term.mean() for name, term in terms.items()})
-            return means[task.objective], means
+            return made_small({"params": params}, x, labels, noise_key, step)
 
         gradients, means = jax.grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)

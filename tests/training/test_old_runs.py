@@ -52,6 +52,7 @@ def test_a_legacy_value_is_compared_as_any_other():
         "canvas_log_scale": -2.0,
         "privy": True,
         "encoder_input": "both",
+        "recurrent_init": "normal",
     }
     assert old == {"kind": "draw", "model": {"time_steps": 2}}  # untouched
     assert legacy.filled({"kind": "other", "model": {}}) == {"kind": "other", "model": {}}
@@ -68,13 +69,13 @@ def test_a_field_that_is_no_more_is_left_out_where_the_run_did_without_it():
 @pytest.mark.parametrize(
     ("name", "lacking"),
     [
-        ("mnist", ("data.resize", "model.canvas_log_scale")),
-        ("study_model_1", ("data.resize", "model.canvas_log_scale")),
-        ("study_model_2", ("data.resize", "model.canvas_log_scale")),
-        ("study_model_3", ("data.resize", "model.canvas_log_scale")),
-        ("cluttered_mnist", ("data.resize",)),
-        ("cluttered_mnist_convnet", ("data.resize",)),
-        ("cluttered_mnist_ram", ("data.resize",)),
+        ("mnist", ("data.resize", "train.free_bits", "model.recurrent_init")),
+        ("study_model_1", ("data.resize", "train.free_bits", "model.recurrent_init")),
+        ("study_model_2", ("data.resize", "train.free_bits", "model.recurrent_init")),
+        ("study_model_3", ("data.resize", "train.free_bits", "model.recurrent_init")),
+        ("cluttered_mnist", ("data.resize", "train.free_bits")),
+        ("cluttered_mnist_convnet", ("data.resize", "train.free_bits")),
+        ("cluttered_mnist_ram", ("data.resize", "train.free_bits")),
     ],
 )
 def test_a_run_of_any_kind_from_before_a_field_is_the_same_run(name, lacking):

@@ -1,0 +1,121 @@
+"""What an update makes small: a task's own loss, or for DRAW a relative of its negative ELBO.
+
+Whatever is made small, the means that go with it are those of the task's own terms.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from draw_jax.model import draw, losses
+from draw_jax.model.draw import Draw
+from draw_jax.model.task import Task, Variables
+
+Means = dict[str, jax.Array]
+# (variables, x, labels, key of the noise, updates done) -> (what to make small, means of the terms)
+Objective = Callable[
+    [Variables, jax.Array, jax.Array | None, jax.Array, jax.Array], tuple[jax.Array, Means]
+]
+
+
+def make(task: Task, train: ConfigDict) -> Objective:
+    """Returns what an update is to make small.
+
+    Raises:
+        ValueError: as `check` does.
+    """
+    check(task, train)
+    if train.importance_samples > 1:
+        return _importance_weighted(task, train.importance_samples)
+    if train.kl_warmup_steps or train.free_bits:
+        return _weighted(task, train.kl_warmup_steps, float(train.free_bits))
+    return _own(task)
+
+
+def check(task: Task, train: ConfigDict) -> None:
+    """Raises ValueError if a task has no such objective, or two are asked for."""
+    others = {"kl_warmup_steps": 0, "free_bits": 0, "importance_samples": 1}
+    asked = [name for name, without in others.items() if train[name] != without]
+    draws = isinstance(task.model, Draw) and not task.classes
+    if asked and not draws:
+        raise ValueError(
+            f"config.train.{asked[0]}: expected {others[asked[0]]}, as the loss of this config.kind is "
+            f"not the negative ELBO alone, got {train[asked[0]]}"
+        )
+    if "importance_samples" in asked and len(asked) > 1:
+        raise ValueError(
+            f"config.train.{asked[0]}: expected 0 with importance_samples, whose objective has no KL, "
+            f"got {train[asked[0]]}"
+        )
+
+
+def _own(task: Task) -> Objective:
+    """Returns the loss that the task names."""
+
+    def objective(
+        variables: Variables,
+        x: jax.Array,
+        labels: jax.Array | None,
+        key: jax.Array,
+        step: jax.Array,
+    ) -> tuple[jax.Array, Means]:
+        terms = task.loss_terms(variables, x, labels, key)
+        means = task.with_totals({name: term.mean() for name, term in terms.items()})
+        return means[task.objective], means
+
+    return objective
+
+
+def _weighted(task: Task, warmup: int, free: float) -> Objective:
+    """Returns NLL + weight sum_t max(free, KL_t), with KL_t the mean over the batch.
+
+    The weight rises linearly from 0 to 1 over the first `warmup` updates (Bowman et al. 2016,
+    arXiv 1511.06349; Sonderby et al. 2016, arXiv 1602.02282). Each time step is a group of latents
+    whose first `free` nats cost nothing (Kingma et al. 2016, arXiv 1606.04934, eq. 16).
+    """
+    model = task.model
+    assert isinstance(model, Draw)
+
+    def objective(
+        variables: Variables,
+        x: jax.Array,
+        labels: jax.Array | None,
+        key: jax.Array,
+        step: jax.Array,
+    ) -> tuple[jax.Array, Means]:
+        output = draw.infer(model, variables, x, key)
+        means = task.with_totals({"nll": output.nll.mean(), "kl": output.kl.sum(axis=0).mean()})
+        weight = jnp.minimum(step / warmup, 1.0) if warmup else 1.0
+        counted = jnp.maximum(output.kl.mean(axis=1), free).sum()
+        return means["nll"] + weight * counted, means
+
+    return objective
+
+
+def _importance_weighted(task: Task, samples: int) -> Objective:
+    """Returns -log of the mean over K samples of z of p(x, z) / q(z | x).
+
+    Burda et al. 2016, arXiv 1509.00519, eq. 8. An update takes about K times as long.
+    """
+    model = task.model
+    assert isinstance(model, Draw)
+
+    def objective(
+        variables: Variables,
+        x: jax.Array,
+        labels: jax.Array | None,
+        key: jax.Array,
+        step: jax.Array,
+    ) -> tuple[jax.Array, Means]:
+        each = jnp.repeat(x, samples, axis=0)  # an image's samples stand together
+        eps = draw.batch_noise(model, key, len(each))
+        output, trace = draw.traced(model, variables, each, eps)
+        assert trace.mean is not None and trace.log_std is not None  # as it inferred
+        log_weight = losses.importance_log_weight(output.nll, trace.mean, trace.log_std, eps)
+        bound = jax.nn.logsumexp(log_weight.reshape(-1, samples), axis=1) - jnp.log(samples)
+        means = task.with_totals({"nll": output.nll.mean(), "kl": output.kl.sum(axis=0).mean()})
+        return -bound.mean(), means
+
+    return objective
