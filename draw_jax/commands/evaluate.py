@@ -165,11 +165,20 @@ def main() -> int:
     if _NEAREST.value:
         print(
             f"nearest training image to each of {result['nearest_images']:,} generated ones, its NLL "
-            f"given that, nats:\n  mean {result['nearest_nll']:.1f}, standard deviation "
-            f"{result['nearest_nll_std']:.1f}, maximum {result['nearest_nll_max']:.1f}"
+            f"given that, nats:\n  {_three(result, 'nearest_nll')}"
+        )
+    if "nearest_rounded_nll" in result:
+        print(
+            "the same of both rounded to 0 and 1, the probabilities held within 1e-7 of them:\n"
+            f"  {_three(result, 'nearest_rounded_nll')}"
         )
     print(json.dumps(result))
     return 0
+
+
+def _three(result: dict[str, Any], name: str) -> str:
+    mean, deviation, most = (result[f"{name}{end}"] for end in ("", "_std", "_max"))
+    return f"mean {mean:.1f}, standard deviation {deviation:.1f}, maximum {most:.1f}"
 
 
 def _identity(

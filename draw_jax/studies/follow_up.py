@@ -134,7 +134,7 @@ def kept(run: Path, config: ConfigDict) -> dict[str, Any] | None:
     try:
         found = json.loads(_file(run).read_text())
         stored = ConfigDict(found["config"])
-        found["importance_weighted_nll"], found["minutes"]  # earlier versions had neither
+        found["nearest_rounded_nll"], found["minutes"]  # earlier versions had neither
     except (OSError, ValueError, KeyError, TypeError):
         return None
     same = stored.train.num_steps == config.train.num_steps

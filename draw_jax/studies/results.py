@@ -18,9 +18,11 @@ Measured = Mapping[str, Sequence[Mapping[str, Any]]]
 _MEASURES = (
     ("elbo_loss", "negative ELBO, validation", 2),
     ("importance_weighted_nll", "its importance-weighted bound", 2),
-    ("nearest_nll", "measure 7: mean", 0),
-    ("nearest_nll_std", "standard deviation", 0),
-    ("nearest_nll_max", "maximum", 0),
+)
+# The two readings of measure 7, each of three numbers.
+_READINGS = (
+    ("nearest_nll", "measure 7: mean / standard deviation / maximum"),
+    ("nearest_rounded_nll", "of images of 0 and 1"),
 )
 
 
@@ -65,14 +67,15 @@ def worth(measured: Measured, row: Row) -> Estimate:
 
 def table(measured: Measured, rows: Sequence[Row], seeds: int) -> str:
     """Returns the results of the rows that were run, as a table of Markdown."""
-    heads = [head for _, head, _ in _MEASURES]
-    names = ["system", *heads, "the report's measure 7", "minutes a run", "seeds", "spread, %"]
+    heads = [head for _, head, *_ in (*_MEASURES, *_READINGS)]
+    names = ["system", *heads, "the report's", "minutes a run", "seeds", "spread, %"]
     lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
     for row in rows:
         runs = measured.get(row.config, ())
         if not runs:
             continue
         cells = [over_seeds([run[name] for run in runs]).text(n) for name, _, n in _MEASURES]
+        cells += [_three(runs, name) for name, _ in _READINGS]
         told = "-" if row.report is None else " / ".join(map(str, row.report))
         if row.report and row.report_updates != 10_000:
             told += f" ({row.report_updates:,} updates)"
@@ -81,6 +84,12 @@ def table(measured: Measured, rows: Sequence[Row], seeds: int) -> str:
         last = f"{told} | {minutes:.0f} | {done} | {spread([run['elbo_loss'] for run in runs])}"
         lines.append(f"| {row.system} | {' | '.join(cells)} | {last} |")
     return "\n".join(lines)
+
+
+def _three(runs: Sequence[Mapping[str, Any]], name: str) -> str:
+    """Returns the means over seeds of a reading's mean, standard deviation and maximum."""
+    names = [f"{name}{end}" for end in ("", "_std", "_max")]
+    return " / ".join(f"{statistics.fmean(run[name] for run in runs):.0f}" for name in names)
 
 
 def compared(measured: Measured, rows: Sequence[Row]) -> list[Row]:

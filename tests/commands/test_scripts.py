@@ -227,7 +227,8 @@ def test_evaluate_prints_and_writes_one_exact_pass_and_repeats_the_validation(pl
     assert a["images"] == b["images"] == 180
     assert a["nearest_images"] == 20 and "nearest_nll" not in b
     assert 0 < a["nearest_nll"] < a["nearest_nll_max"] and a["nearest_nll_std"] > 0
-    assert f"mean {a['nearest_nll']:.1f}, standard deviation" in first.stdout
+    for name in ("nearest_nll", "nearest_rounded_nll"):
+        assert f"  mean {a[name]:.1f}, standard deviation {a[f'{name}_std']:.1f}" in first.stdout
     assert a["latent_units"] == 4 and sum(a["active_per_step"]) == a["active_units"]
     assert f"active latent units: {a['active_units']} of 4" in first.stdout
     assert a["elbo_loss_se"] > 0

@@ -13,6 +13,17 @@ from draw_jax.evaluation import nearest
 SHAPE = (4, 3, 1)
 
 
+def rounded_by_loops(canvas, image):
+    """Returns the NLL of an image given a canvas, both rounded, each p at least 1e-7 off 0 and 1."""
+    nll = 0.0
+    for c, x in zip(np.ravel(canvas), np.ravel(image), strict=True):
+        p = round(1 / (1 + math.exp(-float(c))))
+        p = min(max(p, 1e-7), 1 - 1e-7)
+        x = round(float(x))
+        nll -= x * math.log(p) + (1 - x) * math.log(1 - p)
+    return nll
+
+
 def by_loops(logits, training):
     """Returns the index and the NLL of the training image nearest to each mean, pixel by pixel."""
     found = []
@@ -51,6 +62,13 @@ def test_a_certain_mean_costs_what_it_is_off_and_no_nan():
     np.testing.assert_allclose(nll, [0.0, 200.0], atol=1e-4)
 
 
+def test_each_pixel_that_differs_costs_sixteen_nats():
+    canvases = np.array([-3.0, 0.2, 5.0, -0.1]).reshape(1, 2, 2, 1)
+    for images in (np.array([0.2, 0.6, 1.0, 0.9]), np.array([0, 200, 255, 129], np.uint8)):
+        (nll,) = nearest.of_rounded(canvases, images.reshape(1, 2, 2, 1))
+        assert nll == pytest.approx(-math.log(1e-7), rel=1e-6)
+
+
 def split(count, seed=0):
     rng = np.random.default_rng(seed)
     return ArraySplit(rng.integers(0, 256, (count, 7, 5, 1), np.uint8), None, False)
@@ -61,11 +79,17 @@ def test_the_images_are_those_of_the_key_whatever_the_batch(tiny):
     training, key = split(25), jax.random.key(3)
     result = nearest.measure(model, variables, key, training, 9)
     canvases = sampling.generate(model, variables, key, 9).canvases[-1]
-    nll = [value for _, value in by_loops(canvases, training.images / np.float64(255))]
+    images = training.images / np.float64(255)
+    found = by_loops(canvases, images)
+    nll = [value for _, value in found]
+    rounded = [rounded_by_loops(c, images[i]) for c, (i, _) in zip(canvases, found, strict=True)]
     assert result == {
         "nearest_nll": pytest.approx(np.mean(nll), rel=1e-5),
         "nearest_nll_std": pytest.approx(np.std(nll), rel=1e-4),
         "nearest_nll_max": pytest.approx(np.max(nll), rel=1e-5),
+        "nearest_rounded_nll": pytest.approx(np.mean(rounded), rel=1e-5),
+        "nearest_rounded_nll_std": pytest.approx(np.std(rounded), rel=1e-4),
+        "nearest_rounded_nll_max": pytest.approx(np.max(rounded), rel=1e-5),
         "nearest_images": 9,
     }
     again = nearest.measure(model, variables, key, training, 9, batch_size=4)

@@ -15,6 +15,7 @@ from draw_jax.training import loop
 from tests.data.helpers import store
 from tests.helpers import FAST_COMPILING, assert_one_error, forked
 
+READINGS = ("nearest_nll", "nearest_rounded_nll")
 ROWS = "--rows=study_t1,study"
 
 
@@ -30,7 +31,7 @@ def command(tmp_path, monkeypatch):
         return codes.get(run.parent.name, loop.FINISHED)
 
     def measure(run, config, stop):
-        names = ("nearest_nll", "nearest_nll_std", "nearest_nll_max")
+        names = [f"{n}{end}" for n in READINGS for end in ("", "_std", "_max")]
         bound = {"importance_weighted_nll": 95.0, "minutes": 12.3}
         loss = {"elbo_loss": 100.0 + config.seed, "config": json.loads(config.to_json())}
         found = loss | bound | dict.fromkeys(names, 50.0)

@@ -13,9 +13,15 @@ from draw_jax.studies.rows import ROWS
 
 
 def runs(*losses):
-    names = ("nearest_nll", "nearest_nll_std", "nearest_nll_max")
     bound = {"importance_weighted_nll": 7.0, "minutes": 12.3}
-    return [{"elbo_loss": loss} | bound | dict.fromkeys(names, 10 * loss) for loss in losses]
+    return [{"elbo_loss": loss} | bound | three(loss) for loss in losses]
+
+
+def three(loss):
+    """Returns both readings of measure 7: mean, standard deviation and maximum."""
+    factors = {"": 1, "_std": 0.25, "_max": 2}
+    names = {"nearest_nll": 1, "nearest_rounded_nll": 6}
+    return {f"{n}{end}": a * b * loss for n, a in names.items() for end, b in factors.items()}
 
 
 MEASURED = {"study": runs(100.0, 102.0, 101.5), "study_t1": runs(120.0, 118.0), "study_t2": []}
@@ -46,7 +52,8 @@ def test_the_worth_is_the_difference_of_means_of_independent_runs():
 def test_the_table_has_the_rows_that_were_run_beside_the_report():
     lines = results.table(MEASURED, ROWS, 3).splitlines()
     assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
-    assert lines[2].startswith("| DRAW | 101.17 +- 0.60 | 7.00 +- 0.00 | 1,012 +- 6 |")
+    assert lines[2].startswith("| DRAW | 101.17 +- 0.60 | 7.00 +- 0.00 | 101 / 25 / 202 |")
+    assert "| 607 / 152 / 1214 | 643" in lines[2]
     assert lines[2].endswith("| 643 / 264 / 1370 | 12 | 3 | 1.5 |")
     assert lines[3].endswith("| 653 / 290 / 1724 | 12 | 2 of 3 | 0.8 |")
     cost = results.worth_table(MEASURED, ROWS).splitlines()[2:]
