@@ -59,7 +59,7 @@ class Watch:
     """Looks at each row of metrics beside those before it; keeps little of them.
 
     Args:
-        objective: name of the loss in the rows of training.
+        objective: name of the loss in the rows of training, but of those that have an `objective`.
         batch_size: images of one row of training.
         rows: of the run so far.
     """
@@ -131,7 +131,7 @@ class Watch:
             self._earlier, self._earlier_step = self._earlier + 1, oldest["step"]
             self._highest = max(self._highest, oldest["grad_norm"])
         self._latest.append(row)
-        first, loss = self._first[self._objective], row[self._objective]
+        first, loss = (r.get("objective", r[self._objective]) for r in (self._first, row))
         if loss - first <= (_TENFOLD - 1) * max(abs(first), 1.0):
             self._ruined = None
         elif self._ruined is None:

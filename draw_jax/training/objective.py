@@ -1,6 +1,7 @@
 """What an update makes small: a task's own loss, or for DRAW a relative of its negative ELBO.
 
-Whatever is made small, the means that go with it are those of the task's own terms.
+Whatever is made small, the means that go with it are those of the task's own terms; what is not
+the task's own loss stands beside them as `objective`.
 """
 
 from collections.abc import Callable
@@ -89,7 +90,8 @@ def _weighted(task: Task, warmup: int, free: float) -> Objective:
         means = task.with_totals({"nll": output.nll.mean(), "kl": output.kl.sum(axis=0).mean()})
         weight = jnp.minimum(step / warmup, 1.0) if warmup else 1.0
         counted = jnp.maximum(output.kl.mean(axis=1), free).sum()
-        return means["nll"] + weight * counted, means
+        small = means["nll"] + weight * counted
+        return small, means | {"objective": small}
 
     return objective
 
@@ -116,6 +118,7 @@ def _importance_weighted(task: Task, samples: int) -> Objective:
         log_weight = losses.importance_log_weight(output.nll, trace.mean, trace.log_std, eps)
         bound = jax.nn.logsumexp(log_weight.reshape(-1, samples), axis=1) - jnp.log(samples)
         means = task.with_totals({"nll": output.nll.mean(), "kl": output.kl.sum(axis=0).mean()})
-        return -bound.mean(), means
+        small = -bound.mean()
+        return small, means | {"objective": small}
 
     return objective

@@ -42,6 +42,16 @@ def told(rows, batch_size=100):
     return None
 
 
+def test_a_loss_that_is_not_made_small_tells_no_divergence():
+    """The KL may be large while its weight is small."""
+    large = training(*[(1.0, 1.0)] + [(50.0, 1.0)] * 10)
+    assert told(large)[0].startswith("exploded: loss is 50")
+    assert told([row | {"objective": 1.0} for row in large]) is None
+    for row in large:
+        row |= {"objective": row["loss"], "loss": 1.0}
+    assert told(large)[0].startswith("exploded")
+
+
 @pytest.mark.parametrize(
     "errors",
     [

@@ -82,7 +82,7 @@ def bound(drawer, images, key, samples, variables=None):
 
 def test_without_any_it_is_the_negative_elbo(drawer, images, key):
     value, means = made(drawer, images, key)
-    assert value == means["elbo_loss"]
+    assert value == means["elbo_loss"] and "objective" not in means
     expected = weighted(drawer, images, key, 1.0, 0.0)
     assert float(value) == pytest.approx(expected, rel=1e-5)
 
@@ -102,7 +102,7 @@ def test_a_weighted_kl_is_that_of_the_loops(drawer, images, key, fields, step, w
     _, told = made(drawer, images, key)
     value, means = made(drawer, images, key, step, **fields)
     expected = weighted(drawer, images, key, weight, fields.get("free_bits", 0.0))
-    assert float(value) == pytest.approx(expected, rel=1e-5)
+    assert float(value) == pytest.approx(expected, rel=1e-5) and value == means["objective"]
     for name in ("nll", "kl", "elbo_loss"):  # which are told as they are
         assert float(means[name]) == pytest.approx(float(told[name]), rel=1e-6)
     if (weight, fields.get("free_bits", 0.0)) != (1.0, 0.0):  # or a mistake would not be seen
@@ -121,6 +121,7 @@ def test_free_bits_are_those_of_some_steps(drawer, images, key):
 def test_the_importance_weighted_objective_is_that_of_the_loops(drawer, images, key, samples):
     value, means = made(drawer, images, key, importance_samples=samples)
     assert float(value) == pytest.approx(bound(drawer, images, key, samples), rel=1e-5)
+    assert value == means["objective"]
     losses = [
         nll + sum(step.kl for step in steps)
         for _, _, nll, steps in unrolled(drawer, images, key, samples)
