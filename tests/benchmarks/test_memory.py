@@ -23,6 +23,7 @@ def test_the_command_prints_a_table_and_writes_positive_figures(name, runs):
     check_table(runs[name])
 
 
+@pytest.mark.slow
 def test_memory_is_the_states_and_grows_with_the_steps(runs, modules):
     (short,), (long,) = (runs[name].figures["rows"] for name in ("short", "long"))
     assert (short["time_steps"], long["time_steps"]) == (2, 64)

@@ -64,6 +64,7 @@ def weight_products(jaxpr):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write_size", [0, 5])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_floor_is_the_models_products_and_no_others(dtype, write_size, modules):

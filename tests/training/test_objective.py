@@ -16,12 +16,12 @@ from tests import reference
 from tests.helpers import NO_ATTENTION, classifier_config, small_config
 
 B = 3
-FREE = 0.16  # nats: the KL of some steps of `drawer` is below it, that of others above
+FREE = 0.64  # nats: the KL of some steps of `drawer` is below it, that of others above
 
 
 @pytest.fixture(scope="module")
 def drawer(tiny):
-    return tiny(time_steps=3)
+    return tiny(read_size=0, write_size=0)  # which compiles sooner
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +153,9 @@ def test_the_gradient_is_the_loops_difference(drawer, images, key, fields):
     assert told == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-3)
 
 
-def test_an_update_takes_the_objective(tiny, images, key):
+def test_an_update_takes_the_objective(drawer, images, key):
     """Of update 1 of 4 the KL's weight is a quarter; its gradient is that of these images and noise."""
-    model, variables = tiny(read_size=0, write_size=0)  # which compiles sooner
+    model, variables = drawer
     pixels, params = np.uint8(255 * images), variables["params"]
     config = small_config(**{"train.kl_warmup_steps": 4})
     state = TrainState(params, None, make_optimizer(config.train).init(params))
