@@ -72,6 +72,7 @@ def configured(config: ConfigDict, row: Row, seed: int) -> ConfigDict:
     config.train.num_steps = config.train.decay_steps = row.updates
     # Not past the end of a run that is shorter than the configuration's.
     config.train.warmup_steps = min(round(config.train.warmup_steps / ratio), row.updates // 2)
+    config.train.kl_warmup_steps = round(config.train.kl_warmup_steps / ratio)
     config.train.average_decay = config.train.average_decay**ratio
     config.train.log_every = max(1, row.updates // 50)
     config.train.eval_every = row.updates

@@ -31,9 +31,14 @@ def draw_config() -> ConfigDict:
     """Returns --config, for a benchmark that knows the pieces of a Draw and of no other model.
 
     Raises:
-        ValueError: if it is of another kind.
+        ValueError: if it is of another kind, or has another objective than the negative ELBO.
     """
     build.drawing(build.build(CONFIG.value), itself=True)
+    for name, only in {"kl_warmup_steps": 0, "free_bits": 0, "importance_samples": 1}.items():
+        if CONFIG.value.train[name] != only:
+            raise ValueError(
+                f"config.train.{name}: expected {only}, as only the negative ELBO is timed"
+            )
     return CONFIG.value
 
 

@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.batch_size = 100  # images per update, over all devices
     config.train.num_steps = 5_000  # updates
-    config.train.cpu_devices = 0  # that share a batch on a CPU; 0 = a device for each core
+    config.train.cpu_devices = 0  # that share a batch on a CPU; 0 = a core each, if they divide it
     config.train.learning_rate = 3e-3  # Adam's, after the warm-up
     config.train.warmup_steps = 200  # updates of linear rise from 0
     config.train.decay_steps = 5_000  # updates until a cosine has fallen to its end; 0 = constant
@@ -57,7 +57,7 @@ def get_config() -> ConfigDict:
     config.train.weight_decay = 0.0  # of kernels, times the learning rate (AdamW); 0 = none
     config.train.adam_b2 = 0.999  # decay of Adam's mean of squared gradients
     config.train.kl_warmup_steps = 0  # updates of linear rise of the KL's weight from 0; 0 = none
-    config.train.free_bits = 0.0  # nats of each time step's KL that cost nothing
+    config.train.free_bits = 0.0  # nats of each step's KL, mean of the batch, that cost nothing
     config.train.importance_samples = 1  # K of the importance-weighted objective; 1 = negative ELBO
     config.train.average_decay = 0.999  # moving average of the weights for use; 0 = none
     config.train.log_every = 10  # updates between training lines

@@ -30,6 +30,9 @@ def of_canvases(
 
     Returns:
         Indices into training_images, int64 [N], and nats [N].
+
+    Raises:
+        ValueError: if the likelihood is unknown.
     """
     kind = likelihood.named(name)
     c_t = jnp.asarray(canvases)
@@ -44,7 +47,7 @@ def of_canvases(
 def of_rounded(canvases: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Returns the NLL, eq. 9, of images given canvases, both rounded to 0 and 1.
 
-    The canvas's probabilities are held in [1e-7, 1 - 1e-7]: each pixel that differs costs 16.1 nats.
+    Our guess at what the report measured (docs/study.md says why). The canvas's probabilities are held in [1e-7, 1 - 1e-7]: each pixel that differs costs 16.1 nats.
 
     Args:
         canvases: last canvases c_T of a Bernoulli, logits [N, H, W, C].
@@ -68,7 +71,7 @@ def measure(
     batch_size: int = sampling.BATCH_SIZE,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> dict[str, float]:
-    """Returns mean, standard deviation and maximum of `of_canvases` over generated images.
+    """Returns mean, standard deviation and maximum over generated images of both readings.
 
     The report does not tell which distance and which images; L2 on the means and the training split
     are our reading. Training images are taken by their grey values, where updates binarise them,

@@ -167,7 +167,7 @@ def _check_first_canvas(draw: Draw) -> None:
     if not 0 <= draw.canvas_bias <= 1:
         raise ValueError(
             f"expected canvas_bias 0 to 1, the first mean of likelihood {draw.likelihood}, got "
-            f"{draw.canvas_bias}; configs/cifar10_bits.py has 0.5"
+            f"{draw.canvas_bias}; configs/cifar10_bits.py has 0.47"
         )
     least, greatest = losses.LEAST_LOG_SCALE, losses.GREATEST_LOG_SCALE
     if not least < draw.canvas_log_scale < greatest:

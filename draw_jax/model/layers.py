@@ -80,7 +80,9 @@ class LSTM(nn.Module):
 
     size: int
     dtype: str = "float32"
-    recurrent_init: str = "normal"  # of h_{t-1}'s weights; or orthogonal, for each gate
+    recurrent_init: str = (
+        "normal"  # of h_{t-1}'s weights; or orthogonal: each gate's (arXiv 1312.6120)
+    )
 
     def setup(self) -> None:
         """Makes the linear map that gives the gates."""

@@ -65,7 +65,8 @@ def configuration(row: Row, seed: int, updates: int) -> ConfigDict:
     """Returns a row's configuration for one seed and so many updates, with what --set says.
 
     Raises:
-        ValueError: if --set names no field of it, or gives a value of another type.
+        ValueError: if --set names no field of it, gives a value of another type, or a likelihood
+            that has no measure 7.
     """
     config = importlib.import_module(f"draw_jax.configs.{row.config}").get_config()
     config.seed = seed
@@ -81,6 +82,11 @@ def configuration(row: Row, seed: int, updates: int) -> ConfigDict:
                 f"--set: expected FIELD=VALUE of configs/{row.config}.py, such as train.clip_norm=0; "
                 f"got {text!r}"
             ) from None
+    if config.model.likelihood != "bernoulli":
+        raise ValueError(
+            "--set: expected model.likelihood=bernoulli, as measure 7 is of binary images, got "
+            f"{config.model.likelihood!r}"
+        )
     return config
 
 
@@ -194,7 +200,7 @@ def write(
     pictures = {"worth": results.chart(measured, chosen, workdir / "worth.png")}
     for row in chosen:
         if "_model_" in row.config and measured.get(row.config):
-            run, name = workdir / row.config / "seed_0", _kernels(row)
+            run, name = workdir / row.config / f"seed_{_first(measured, row)}", _kernels(row)
             learned = kernels.of_layers(checkpoint.load(run)[2])
             pictures[name] = look.save(kernels.picture(learned), workdir / f"{name}.png")
     drawn = {name: path for name, path in pictures.items() if path}
@@ -229,8 +235,9 @@ def _text(measured: results.Measured, chosen: list[Row], seeds: int, links: dict
             results.worth_table(measured, chosen),
             f"![what each change costs]({links['worth']})",
         ]
-    systems = {_kernels(row): row.system for row in chosen}
-    parts += [f"![kernels of {systems[n]}, seed 0]({links[n]})" for n in links if n in systems]
+    for row in chosen:
+        if link := links.get(_kernels(row)):
+            parts.append(f"![kernels of {row.system}, seed {_first(measured, row)}]({link})")
     return "\n\n".join(parts) + "\n"
 
 
@@ -240,6 +247,11 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _first(measured: results.Measured, row: Row) -> int:
+    """Returns the first seed that was measured."""
+    return int(measured[row.config][0]["config"]["seed"])
 
 
 def _kernels(row: Row) -> str:

@@ -220,12 +220,14 @@ def _check_memory(task: Task, config: ConfigDict) -> None:
     limit = devices.memory_bytes()
     weights, kept = _memory_needed(task, config)
     if limit is not None and weights + kept > limit:
-        gib = 1024**3
+        gib, samples = 1024**3, config.train.importance_samples
+        times = f", {samples} samples each" if samples > 1 else ""
+        fewer = ", or take fewer config.train.importance_samples" if samples > 1 else ""
         raise ValueError(
             f"config.model, config.train.batch_size: an update needs about "
             f"{(weights + kept) / gib:,.1f} GiB ({weights / gib:,.1f} for the weights and their "
-            f"moments, {kept / gib:,.1f} for a batch of {config.train.batch_size}), and "
-            f"{limit / gib:,.1f} GiB are free: make the batch or the model smaller"
+            f"moments, {kept / gib:,.1f} for a batch of {config.train.batch_size}{times}), and "
+            f"{limit / gib:,.1f} GiB are free: make the batch or the model smaller{fewer}"
         )
 
 

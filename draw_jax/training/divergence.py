@@ -59,7 +59,7 @@ class Watch:
     """Looks at each row of metrics beside those before it; keeps little of them.
 
     Args:
-        objective: name of the loss in the rows of training, but of those that have an `objective`.
+        objective: name of the loss in the rows of training; where they have an `objective`, that is.
         batch_size: images of one row of training.
         rows: of the run so far.
     """
@@ -131,7 +131,8 @@ class Watch:
             self._earlier, self._earlier_step = self._earlier + 1, oldest["step"]
             self._highest = max(self._highest, oldest["grad_norm"])
         self._latest.append(row)
-        first, loss = (r.get("objective", r[self._objective]) for r in (self._first, row))
+        name = "objective" if "objective" in row else self._objective
+        first, loss = self._first[name], row[name]
         if loss - first <= (_TENFOLD - 1) * max(abs(first), 1.0):
             self._ruined = None
         elif self._ruined is None:
@@ -140,7 +141,7 @@ class Watch:
         long = len(self._latest) == _LINES
         if long and self._ruined is not None and self._ruined <= self._latest[0]["step"]:
             raise DivergedError(
-                f"exploded: {self._objective} is {loss:.4g}, above ten times that of step "
+                f"exploded: {name} is {loss:.4g}, above ten times that of step "
                 f"{self._first['step']}, {told}",
                 self._ruined - 1,
             )

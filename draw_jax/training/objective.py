@@ -1,7 +1,7 @@
-"""What an update makes small: a task's own loss, or for DRAW a relative of its negative ELBO.
+"""The loss that an update minimises: the task's own, or for DRAW a variant of the negative ELBO.
 
-Whatever is made small, the means that go with it are those of the task's own terms; what is not
-the task's own loss stands beside them as `objective`.
+The means of the task's own terms are always returned; a variant's value stands beside them as
+`objective`.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,19 @@ from draw_jax.model.draw import Draw
 from draw_jax.model.task import Task, Variables
 
 Means = dict[str, jax.Array]
-# (variables, x, labels, key of the noise, updates done) -> (what to make small, means of the terms)
+# (variables, x [B, H, W, C], labels [B] or None, key of the noise, updates done, from 0) -> (the
+# loss, a scalar in nats per image; means of the terms over the batch, scalars)
 Objective = Callable[
     [Variables, jax.Array, jax.Array | None, jax.Array, jax.Array], tuple[jax.Array, Means]
 ]
 
 
 def make(task: Task, train: ConfigDict) -> Objective:
-    """Returns what an update is to make small.
+    """Returns the loss that an update minimises.
+
+    Args:
+        task: of any kind.
+        train: `config.train`; of it kl_warmup_steps, free_bits and importance_samples.
 
     Raises:
         ValueError: as `check` does.
@@ -74,7 +79,7 @@ def _weighted(task: Task, warmup: int, free: float) -> Objective:
 
     The weight rises linearly from 0 to 1 over the first `warmup` updates (Bowman et al. 2016,
     arXiv 1511.06349; Sonderby et al. 2016, arXiv 1602.02282). Each time step is a group of latents
-    whose first `free` nats cost nothing (Kingma et al. 2016, arXiv 1606.04934, eq. 16).
+    whose first `free` nats cost nothing (free bits, Kingma et al. 2016, arXiv 1606.04934).
     """
     model = task.model
     assert isinstance(model, Draw)
@@ -99,7 +104,8 @@ def _weighted(task: Task, warmup: int, free: float) -> Objective:
 def _importance_weighted(task: Task, samples: int) -> Objective:
     """Returns -log of the mean over K samples of z of p(x, z) / q(z | x).
 
-    Burda et al. 2016, arXiv 1509.00519, eq. 8. An update takes about K times as long.
+    Burda et al. 2016, arXiv 1509.00519, eq. 8. An update takes about K times as long. The means are
+    those over all B K samples.
     """
     model = task.model
     assert isinstance(model, Draw)

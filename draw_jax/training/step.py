@@ -97,7 +97,8 @@ def make_update(task: Task, config: ConfigDict, key: jax.Array) -> Update:
 
     The noise and the binarisation of update number `step` (from 0) are drawn here, from the
     step's own key: a resumed run needs nothing but the step. Metrics are those of this update: the
-    means over the batch of the task's terms with their totals, the norms of the gradient (before
+    means over the batch of the task's terms with their totals, the `objective` where it is not the
+    task's own, the norms of the gradient (before
     clipping), of the update and of the weights, and the learning rate.
     """
     optimizer = make_optimizer(config.train)

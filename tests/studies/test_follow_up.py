@@ -163,6 +163,7 @@ def test_mistakes_are_one_line(tmp_path):
         ("--set=train.clip=0",): (2, "--set: expected FIELD=VALUE of configs/study.py"),
         ("--set=seed",): (2, "such as train.clip_norm=0; got 'seed'"),
         ("--set=train.clip_norm=much",): (2, "got 'train.clip_norm=much'"),
+        ("--set=model.likelihood=discretized_logistic",): (2, "--set: expected model.likelihood"),
         ("--set=train.clip_norm=-1",): (2, "config.train.clip_norm: expected"),
         ("--page=nowhere.md",): (1, "--page: cannot read nowhere.md (No such file"),
         ("--page=no_text.md",): (2, "--page: no_text.md is no text"),
