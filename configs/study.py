@@ -2,8 +2,9 @@
 
     python train.py --config=configs/study.py
 
-All rows of the study are on this data, so that their losses compare. docs/study.md tells of it.
-`python -m draw_jax.studies.follow_up` trains it; the numbers are there.
+Reaches 89.2 nats (negative ELBO, validation, mean of 3 seeds) in about 9 minutes of one AMD EPYC
+(Zen 5) core: docs/study.md. All rows of the study are on this data, so that their losses compare.
+`python -m draw_jax.studies.follow_up` trains them.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,8 @@
 
     python train.py --config=configs/study_error_image_no_attention.py
 
-Not yet trained to its end.
+Reaches 90.4 nats (negative ELBO, validation, mean of 3 seeds) in about 12 minutes of one
+AMD EPYC (Zen 5) core: docs/study.md.
 """
 
 from ml_collections import ConfigDict

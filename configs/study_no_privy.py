@@ -2,7 +2,8 @@
 
     python train.py --config=configs/study_no_privy.py
 
-Not yet trained to its end.
+Reaches 90.6 nats (negative ELBO, validation, mean of 3 seeds) in about 7 minutes of one
+AMD EPYC (Zen 5) core: docs/study.md.
 """
 
 from ml_collections import ConfigDict
