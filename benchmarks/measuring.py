@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, config_flags
 
 from draw_jax.model import build
 from draw_jax.system import cli
+from draw_jax.training import objective
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/mnist.py", "What to measure")
 REPEATS = flags.DEFINE_integer("repeats", 20, "Rounds timed", lower_bound=3)
@@ -34,7 +35,7 @@ def draw_config() -> ConfigDict:
         ValueError: if it is of another kind, or has another objective than the negative ELBO.
     """
     build.drawing(build.build(CONFIG.value), itself=True)
-    for name, only in {"kl_warmup_steps": 0, "free_bits": 0, "importance_samples": 1}.items():
+    for name, only in objective.OWN.items():
         if CONFIG.value.train[name] != only:
             raise ValueError(
                 f"config.train.{name}: expected {only}, as only the negative ELBO is timed"

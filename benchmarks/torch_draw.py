@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from ml_collections import ConfigDict
 from torch import Tensor, nn
 
+from draw_jax.training import objective
+
 _MAX_LOG = 15.0  # as draw_jax.attention: the three logarithms of a window are held within it
 # The only values that the peer knows of these fields of config.train.
-_ONLY = {"weight_decay": 0, "kl_warmup_steps": 0, "free_bits": 0, "importance_samples": 1}
+_ONLY = {"weight_decay": 0} | objective.OWN
 
 
 class State(NamedTuple):

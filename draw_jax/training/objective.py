@@ -5,21 +5,32 @@ The means of the task's own terms are always returned; a variant's value stands 
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from draw_jax.model import draw, losses
-from draw_jax.model.draw import Draw
+from draw_jax.model.draw import Draw, Output
 from draw_jax.model.task import Task, Variables
 
-Means = dict[str, jax.Array]
-# (variables, x [B, H, W, C], labels [B] or None, key of the noise, updates done, from 0) -> (the
-# loss, a scalar in nats per image; means of the terms over the batch, scalars)
-Objective = Callable[
-    [Variables, jax.Array, jax.Array | None, jax.Array, jax.Array], tuple[jax.Array, Means]
-]
+# Values of config.train with which a task's own loss is minimised.
+OWN = {"kl_warmup_steps": 0, "free_bits": 0, "importance_samples": 1}
+
+
+class Given(NamedTuple):
+    """What an update is given besides the weights."""
+
+    x: jax.Array  # images [B, H, W, C], in [0, 1]
+    labels: jax.Array | None  # int32 [B]
+    key: jax.Array  # of the noise
+    step: jax.Array  # updates done, from 0
+
+
+Means = dict[str, jax.Array]  # of the terms over the batch, scalars
+# (variables, what is given) -> (the loss, a scalar in nats per image; means)
+Objective = Callable[[Variables, Given], tuple[jax.Array, Means]]
 
 
 def make(task: Task, train: ConfigDict) -> Objective:
@@ -42,12 +53,11 @@ def make(task: Task, train: ConfigDict) -> Objective:
 
 def check(task: Task, train: ConfigDict) -> None:
     """Raises ValueError if a task has no such objective, or two are asked for."""
-    others = {"kl_warmup_steps": 0, "free_bits": 0, "importance_samples": 1}
-    asked = [name for name, without in others.items() if train[name] != without]
+    asked = [name for name, own in OWN.items() if train[name] != own]
     draws = isinstance(task.model, Draw) and not task.classes
     if asked and not draws:
         raise ValueError(
-            f"config.train.{asked[0]}: expected {others[asked[0]]}, as the loss of this config.kind is "
+            f"config.train.{asked[0]}: expected {OWN[asked[0]]}, as the loss of this config.kind is "
             f"not the negative ELBO alone, got {train[asked[0]]}"
         )
     if "importance_samples" in asked and len(asked) > 1:
@@ -60,14 +70,8 @@ def check(task: Task, train: ConfigDict) -> None:
 def _own(task: Task) -> Objective:
     """Returns the loss that the task names."""
 
-    def objective(
-        variables: Variables,
-        x: jax.Array,
-        labels: jax.Array | None,
-        key: jax.Array,
-        step: jax.Array,
-    ) -> tuple[jax.Array, Means]:
-        terms = task.loss_terms(variables, x, labels, key)
+    def objective(variables: Variables, given: Given) -> tuple[jax.Array, Means]:
+        terms = task.loss_terms(variables, given.x, given.labels, given.key)
         means = task.with_totals({name: term.mean() for name, term in terms.items()})
         return means[task.objective], means
 
@@ -84,19 +88,11 @@ def _weighted(task: Task, warmup: int, free: float) -> Objective:
     model = task.model
     assert isinstance(model, Draw)
 
-    def objective(
-        variables: Variables,
-        x: jax.Array,
-        labels: jax.Array | None,
-        key: jax.Array,
-        step: jax.Array,
-    ) -> tuple[jax.Array, Means]:
-        output = draw.infer(model, variables, x, key)
-        means = task.with_totals({"nll": output.nll.mean(), "kl": output.kl.sum(axis=0).mean()})
-        weight = jnp.minimum(step / warmup, 1.0) if warmup else 1.0
+    def objective(variables: Variables, given: Given) -> tuple[jax.Array, Means]:
+        output = draw.infer(model, variables, given.x, given.key)
+        weight = jnp.minimum(given.step / warmup, 1.0) if warmup else 1.0
         counted = jnp.maximum(output.kl.mean(axis=1), free).sum()
-        small = means["nll"] + weight * counted
-        return small, means | {"objective": small}
+        return _with_means(task, output, output.nll.mean() + weight * counted)
 
     return objective
 
@@ -110,21 +106,19 @@ def _importance_weighted(task: Task, samples: int) -> Objective:
     model = task.model
     assert isinstance(model, Draw)
 
-    def objective(
-        variables: Variables,
-        x: jax.Array,
-        labels: jax.Array | None,
-        key: jax.Array,
-        step: jax.Array,
-    ) -> tuple[jax.Array, Means]:
-        each = jnp.repeat(x, samples, axis=0)  # an image's samples stand together
-        eps = draw.batch_noise(model, key, len(each))
+    def objective(variables: Variables, given: Given) -> tuple[jax.Array, Means]:
+        each = jnp.repeat(given.x, samples, axis=0)  # an image's samples stand together
+        eps = draw.batch_noise(model, given.key, len(each))
         output, trace = draw.traced(model, variables, each, eps)
         assert trace.mean is not None and trace.log_std is not None  # as it inferred
         log_weight = losses.importance_log_weight(output.nll, trace.mean, trace.log_std, eps)
         bound = jax.nn.logsumexp(log_weight.reshape(-1, samples), axis=1) - jnp.log(samples)
-        means = task.with_totals({"nll": output.nll.mean(), "kl": output.kl.sum(axis=0).mean()})
-        small = -bound.mean()
-        return small, means | {"objective": small}
+        return _with_means(task, output, -bound.mean())
 
     return objective
+
+
+def _with_means(task: Task, output: Output, loss: jax.Array) -> tuple[jax.Array, Means]:
+    """Returns a loss, and the means of a Draw's terms with it."""
+    means = {"nll": output.nll.mean(), "kl": output.kl.sum(axis=0).mean(), "objective": loss}
+    return loss, task.with_totals(means)

@@ -111,7 +111,7 @@ def make_update(task: Task, config: ConfigDict, key: jax.Array) -> Update:
         labels = None if batch.labels is None else jnp.asarray(batch.labels)
 
         def loss(params: Any) -> tuple[jax.Array, Metrics]:
-            return made_small({"params": params}, x, labels, noise_key, step)
+            return made_small({"params": params}, objective.Given(x, labels, noise_key, step))
 
         gradients, means = jax.grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)

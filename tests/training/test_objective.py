@@ -11,6 +11,7 @@ from draw_jax.model import build
 from draw_jax.model.layers import LSTM
 from draw_jax.training import config as settings
 from draw_jax.training import objective
+from draw_jax.training.objective import Given
 from draw_jax.training.step import TrainState, make_optimizer, make_update
 from tests import reference
 from tests.helpers import NO_ATTENTION, classifier_config, small_config
@@ -38,7 +39,7 @@ def made(drawer, images, key, step=0, variables=None, **fields):
     """Returns the objective and the means."""
     model, own = drawer
     function = objective.make(build.task(model), train(**fields))
-    return jax.jit(function)(variables or own, images, None, key, step)
+    return jax.jit(function)(variables or own, Given(images, None, key, step))
 
 
 def unrolled(drawer, images, key, samples=1, variables=None):
@@ -137,7 +138,7 @@ def test_the_gradient_is_the_loops_difference(drawer, images, key, fields):
     rng = np.random.default_rng(1)
     way = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape), variables)
     function = objective.make(build.task(model), train(**fields))
-    gradient, _ = jax.jit(jax.grad(function, has_aux=True))(variables, images, None, key, 2)
+    gradient, _ = jax.jit(jax.grad(function, has_aux=True))(variables, Given(images, None, key, 2))
     told = sum(
         float((np.asarray(g, np.float64) * w).sum())
         for g, w in zip(jax.tree.leaves(gradient), jax.tree.leaves(way), strict=True)
@@ -166,7 +167,7 @@ def test_an_update_takes_the_objective(drawer, images, key):
     function = objective.make(build.task(model), config.train)
     gradients, norms = jax.jit(jax.grad(function, has_aux=True)), []
     for step in (1, 4):
-        gradient, _ = gradients(variables, x, None, noise_key, step)
+        gradient, _ = gradients(variables, Given(x, None, noise_key, step))
         leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(gradient)]
         norms.append(np.sqrt(np.square(np.float64(np.concatenate(leaves))).sum()))
     assert float(told["grad_norm"]) == pytest.approx(norms[0], rel=1e-4)
