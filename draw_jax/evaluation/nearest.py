@@ -47,7 +47,8 @@ def of_canvases(
 def of_rounded(canvases: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Returns the NLL, eq. 9, of images given canvases, both rounded to 0 and 1.
 
-    Our guess at what the report measured (docs/study.md says why). The canvas's probabilities are held in [1e-7, 1 - 1e-7]: each pixel that differs costs 16.1 nats.
+    Our guess at what the report measured (docs/study.md says why). The canvas's probabilities are
+    held in [1e-7, 1 - 1e-7]: each pixel that differs costs 16.1 nats.
 
     Args:
         canvases: last canvases c_T of a Bernoulli, logits [N, H, W, C].

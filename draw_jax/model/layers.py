@@ -80,9 +80,7 @@ class LSTM(nn.Module):
 
     size: int
     dtype: str = "float32"
-    recurrent_init: str = (
-        "normal"  # of h_{t-1}'s weights; or orthogonal: each gate's (arXiv 1312.6120)
-    )
+    recurrent_init: str = "normal"  # of h_{t-1}'s weights; or orthogonal (arXiv 1312.6120)
 
     def setup(self) -> None:
         """Makes the linear map that gives the gates."""
