@@ -214,8 +214,11 @@ def weights(run: Path, step: int | None, config: ConfigDict, task: Task) -> Leav
                 tried.add(candidate)
                 warnings.warn(f"{error}; taking the next best", stacklevel=3)
         else:
-            break
+            if found or not any(checkpoints.iterdir()):
+                break  # else the first is being written, or the only one replaced: wait for it
         time.sleep(0.1 * attempt)
+    if not found:
+        raise CheckpointError(f"{run} holds no checkpoint yet")
     raise CheckpointError(f"{run} holds no checkpoint that can be read (of {len(found)})")
 
 

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from draw_jax.runs import stored
 from tests.campaigns.campaign import Broken
 from tests.campaigns.programs import Program
 from tests.campaigns.undisturbed import shared
@@ -78,7 +79,7 @@ def soak(run: Path, folder: Path, seconds: float) -> tuple[list[Count], int]:
     while time.monotonic() < end:
         if training.wait(_PAUSE) is not None:
             raise Broken(f"training ended: {training.said()}")
-        if not (run / "checkpoints").is_dir() or not list((run / "checkpoints").glob("[0-9]*")):
+        if not stored.steps(run / "checkpoints"):
             if time.monotonic() - begin > 180:
                 raise Broken(f"no checkpoint after three minutes: {training.said()}")
             continue

@@ -376,6 +376,29 @@ def test_a_checkpoint_that_a_training_run_replaces_is_no_damage(run, monkeypatch
     assert_trees_equal(checkpoint.load(run)[2]["params"], trees(3)["average"])
 
 
+@pytest.mark.parametrize("late", [1, 3])
+def test_a_first_checkpoint_that_is_being_written_is_waited_for(run, late, monkeypatch):
+    """So does a reader that finds, of `keep_checkpoints` 1, the old gone and the new not yet there."""
+    complete, asked = stored_checkpoints.steps, []
+
+    def being_written(directory):
+        asked.append(1)
+        return complete(directory) if len(asked) > late else []
+
+    monkeypatch.setattr(stored_checkpoints, "steps", being_written)
+    assert_trees_equal(checkpoint.load(run)[2]["params"], trees(2)["average"])
+
+
+def test_a_checkpoint_that_never_comes_is_said(run, monkeypatch):
+    monkeypatch.setattr(stored_checkpoints, "_ATTEMPTS", 3)
+    for step in steps(run):
+        (run / "checkpoints" / f"{step}").rename(
+            run / "checkpoints" / f"{step}.orbax-checkpoint-tmp"
+        )
+    with pytest.raises(checkpoint.CheckpointError, match="holds no checkpoint yet"):
+        checkpoint.load(run)
+
+
 @pytest.mark.parametrize("item", ["params", "average", "optimizer"])
 def test_flipped_bits_in_any_item_send_restore_one_back(run, item, capsys):
     flip(run, 4, item)
