@@ -64,7 +64,12 @@ def test_a_run_goes_on_with_the_devices_that_it_has_begun_with(tmp_path):
 
 
 # What several devices or processes must agree on with one: the loss of each of 200 updates.
-LONG = NO_ATTENTION | {"train.num_steps": 200, "train.eval_every": 200, "train.log_every": 1}
+LONG = NO_ATTENTION | {
+    "train.num_steps": 200,
+    "train.log_every": 1,
+    "train.eval_every": 200,
+    "train.checkpoint_every": 100,
+}
 
 
 @pytest.fixture(scope="module")
