@@ -1,9 +1,9 @@
 """The paper's binarised MNIST (Table 3), trained long: 100,000 updates, 200 epochs.
 
-    python train.py --config=configs/mnist_full.py --init_from=mnist
+    python train.py --config=configs/mnist_full.py
 
 Not trained to its end yet. Every field is its own, so that no later change to another configuration
-touches a run of days.
+touches a run of days. The paper tells neither its learning rate nor its length.
 """
 
 from ml_collections import ConfigDict

@@ -168,11 +168,13 @@ def test_a_model_reads_images_of_the_size_that_are_made(name):
     assert tuple(config.model.image_shape) == (config.data.size, config.data.size, 1)
 
 
-def test_no_attention_differs_from_mnist_in_attention_alone():
-    ours, theirs = fields(load("mnist_no_attention")), fields(load("mnist"))
+def test_no_attention_differs_from_mnist_full_in_attention_and_length_alone():
+    ours, theirs = fields(load("mnist_no_attention")), fields(load("mnist_full"))
     assert {name for name in ours if ours[name] != theirs[name]} == {
         "model.read_size",
         "model.write_size",
+        "train.num_steps",
+        "train.decay_steps",
     }
     assert ours["model.read_size"] == ours["model.write_size"] == 0
 

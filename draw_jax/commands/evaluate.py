@@ -76,11 +76,12 @@ def main() -> int:
     from draw_jax.evaluation.partial import Partial
     from draw_jax.model import build
     from draw_jax.model.draw import Draw
+    from draw_jax.runs import export
     from draw_jax.system import compilation, devices, files
 
     compilation.keep()
     devices.share_cores(devices.cores())
-    config, model, variables = model_flags.load(run, _MODEL, _DATA)
+    config, model, variables, step = model_flags.load(run, _MODEL, _DATA)
     latents = "has no latent units"
     for flag, lacks in (
         *((_NEAREST, "generates no images"), (_ACTIVE, latents)),
@@ -139,11 +140,14 @@ def main() -> int:
         )
     result |= {
         "run": run,
+        "checkpoint": step,
+        "weights": export.of_weights(variables["params"]),
         "data": config.data.name,
         "binarization": config.data.binarization,
         "split": _SPLIT.value,
         "seed": seed,
         "importance_samples": _SAMPLES.value,
+        "first_images": count < len(split),
     }
     if task.classes:
         result |= _interval(result)

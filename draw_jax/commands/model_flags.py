@@ -71,12 +71,14 @@ def define_data(flag_values: flags.FlagValues) -> DataFlags:
     )
 
 
-def load(run: str, which: ModelFlags, where: DataFlags) -> tuple[Any, "Model", "Variables"]:
-    """Returns `checkpoint.load` of a run, its configuration with the data where the flags say."""
+def load(
+    run: str, which: ModelFlags, where: DataFlags
+) -> tuple[Any, "Model", "Variables", int | None]:
+    """Returns `checkpoint.load_with_step` of a run, its configuration with the data where the flags say."""
     from draw_jax.runs import checkpoint
 
-    config, model, variables = checkpoint.load(run, which.checkpoint.value)
+    config, model, variables, step = checkpoint.load_with_step(run, which.checkpoint.value)
     with config.unlocked():
         config.data.data_dir = where.data_dir.value or config.data.data_dir
         config.data.manual_dir = where.manual_dir.value or config.data.manual_dir
-    return config, model, variables
+    return config, model, variables, step

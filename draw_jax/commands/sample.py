@@ -87,7 +87,7 @@ def main() -> int:
     from draw_jax.system import compilation
 
     compilation.keep()
-    config, model, variables = model_flags.load(run, _MODEL, _DATA)
+    config, model, variables, _ = model_flags.load(run, _MODEL, _DATA)
     wanted = [] if _IMAGE.value else _kinds(config, model)
     job: kinds.Job = kinds.Job(
         model,

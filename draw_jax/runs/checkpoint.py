@@ -269,11 +269,18 @@ def load(
         CheckpointError: if there is no such run, checkpoint or shipped weights, if the checkpoint
             is damaged, or if it does not fit the run's configuration.
     """
+    return load_with_step(run, step)[:3]
+
+
+def load_with_step(
+    run: str | os.PathLike[str], step: int | None = None
+) -> tuple[ConfigDict, Model, Variables, int | None]:
+    """Returns what `load` does, and the step of the checkpoint; None of exported weights."""
     path = Path(run)
     if (path / "config.json").is_file():
         config = directory.read_config(path)
         model = build.build(config)
-        leaves = stored.weights(path, step, config, build.task(model))
+        leaves, step = stored.weights(path, step, config, build.task(model))
     elif export.is_name(run):
         stored.refuse_step(f"the shipped weights {str(run)!r} hold", step)
         config, leaves = export.read(str(run))
@@ -286,4 +293,4 @@ def load(
         )
     template = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
     params = unflatten(leaves, template["params"], f"weights of {str(run)!r}")
-    return config, model, {"params": params}
+    return config, model, {"params": params}, step

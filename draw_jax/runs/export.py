@@ -39,17 +39,6 @@ def card(name: str) -> str:
     return path.read_text() if path.is_file() else f"# {name}\n"
 
 
-def card_to_fill_in(name: str, config: ConfigDict) -> str:
-    """Returns a card with what the configuration tells and blanks for what it does not."""
-    return f"""# {name}: {config.kind} on {config.data.name} ({config.data.binarization} binarisation)
-
-- Data and split:
-- Length: {config.train.num_steps:,} updates of {config.train.batch_size} images; hours and machine:
-- Numbers, each with the command that prints it:
-- Limits:
-"""
-
-
 def read(name: str) -> tuple[ConfigDict, Leaves]:
     """Returns the configuration and the float32 leaves of shipped weights.
 
@@ -89,6 +78,13 @@ def read_leaves(folder: Traversable) -> Leaves:
 
 def _digest(leaves: Leaves) -> str:
     return digests.of_json({key: digest(leaf) for key, leaf in leaves.items()})
+
+
+def of_weights(params: Any, dtype: str = "float32") -> str:
+    """Returns the digest of a tree of float32 weights, as they are read back from that dtype."""
+    with np.errstate(over="ignore"):
+        rounded = {key: leaf.astype(dtype) for key, leaf in flatten(params).items()}
+    return _digest({key: leaf.astype(np.float32) for key, leaf in rounded.items()})
 
 
 def write(config: ConfigDict, params: Any, target: Path, dtype: str, card_text: str) -> None:

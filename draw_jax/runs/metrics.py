@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import math
+import statistics
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +266,15 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def minutes(rows: Sequence[Mapping[str, Any]], batch_size: int, updates: int) -> float:
+    """Returns the minutes of so many updates alone, by the median speed that lines tell; nan if none does.
+
+    Args:
+        rows: of a metrics.jsonl.
+        batch_size: images an update.
+        updates: how many.
+    """
+    speeds = [speed for row in rows if (speed := row.get("images_per_second"))]
+    return updates * batch_size / statistics.median(speeds) / 60 if speeds else math.nan

@@ -170,8 +170,12 @@ def ranked(steps: Sequence[int], losses: Mapping[int, float]) -> list[int]:
     return sorted((s for s in steps if s in losses), key=lambda s: (losses[s], -s))
 
 
-def weights(run: Path, step: int | None, config: ConfigDict, task: Task) -> Leaves:
-    """Returns the leaves of a run's weights for use: their EMA where the run keeps it.
+def weights(
+    run: Path, step: int | None, config: ConfigDict, task: Task
+) -> tuple[Leaves, int | None]:
+    """Returns the leaves of a run's weights for use, their EMA where the run keeps it, and their step.
+
+    Exported weights have no step.
 
     Args:
         run: a run directory, or a folder of `draw-jax export`.
@@ -186,7 +190,7 @@ def weights(run: Path, step: int | None, config: ConfigDict, task: Task) -> Leav
     checkpoints = run / "checkpoints"
     if not checkpoints.is_dir() and (run / "weights.npz").is_file():  # of `draw-jax export`
         refuse_step(f"{run} holds", step)
-        return export.read_leaves(run)
+        return export.read_leaves(run), None
     if not checkpoints.is_dir():
         raise CheckpointError(f"{run} holds no checkpoint yet")
     own = None if runs.is_unsigned(run) else config  # which was changed on purpose, or is old
@@ -194,7 +198,7 @@ def weights(run: Path, step: int | None, config: ConfigDict, task: Task) -> Leav
         found = steps(checkpoints)
         if step not in found:
             raise CheckpointError(f"{run} has no checkpoint of step {step}; it has {found}")
-        return _read_weights(checkpoints, step, own)
+        return _read_weights(checkpoints, step, own), step
     losses = validation_losses(run, task, own)
     if not losses and not (run / "metrics.jsonl").exists():
         warnings.warn(
@@ -207,7 +211,7 @@ def weights(run: Path, step: int | None, config: ConfigDict, task: Task) -> Leav
         newest = [s for s in reversed(found) if s not in best]
         for candidate in (s for s in (*best, *newest) if s not in tried):
             try:
-                return _read_weights(checkpoints, candidate, own)
+                return _read_weights(checkpoints, candidate, own), candidate
             except CheckpointError as error:
                 if not (checkpoints / f"{candidate}").exists():
                     break  # a run that is training has replaced it: look again

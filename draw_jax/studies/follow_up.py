@@ -10,7 +10,6 @@ has diverged: all others are measured.
 import ast
 import importlib
 import json
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,7 @@ from draw_jax.data import splits
 from draw_jax.drawing.figures import look
 from draw_jax.evaluation import nearest, passes
 from draw_jax.model import build
-from draw_jax.runs import checkpoint
-from draw_jax.runs.metrics import MetricsFile
+from draw_jax.runs import checkpoint, metrics
 from draw_jax.studies import kernels, results, rows
 from draw_jax.studies.rows import Row
 from draw_jax.system import cli, compilation, devices, files
@@ -180,9 +178,8 @@ def measure(run: Path, config: ConfigDict, stop: signals.Stop) -> dict[str, Any]
         _GENERATED,
         on_batch=lambda done: stop.interrupt_evaluation(),
     )
-    speeds = [row.get("images_per_second") for row in MetricsFile(run / "metrics.jsonl").rows()]
-    seconds = config.train.batch_size / statistics.median(speed for speed in speeds if speed)
-    found["minutes"] = config.train.num_steps * seconds / 60
+    told = metrics.MetricsFile(run / "metrics.jsonl").rows()
+    found["minutes"] = metrics.minutes(told, config.train.batch_size, config.train.num_steps)
     found["config"] = json.loads(config.to_json())
     text = json.dumps(found)
     files.write_whole(_file(run), lambda file: file.write(f"{text}\n".encode()))

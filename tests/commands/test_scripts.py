@@ -274,6 +274,29 @@ def test_an_exported_run_is_drawn_with_by_its_folder(place):
     assert_one_error(asked, 2, "--checkpoint: ", "one set of weights, no checkpoint 20")
 
 
+def test_a_card_has_the_numbers_of_its_own_weights_alone(place):
+    export_it = ("draw_jax", "export", "--workdir=run", "--out=carded")
+    first, measured, again, other, kept, no_result = run_all(
+        [
+            export_it,
+            ("evaluate.py", "--workdir=carded", "--split=validation", "--json=carded.json"),
+            (*export_it, "--results=carded.json"),
+            (*export_it, "--results=carded.json", "--dtype=float16"),
+            (*export_it, "--dtype=float16"),
+            (*export_it, "--results=run/config.json"),
+        ],
+        place,
+    )
+    assert [run.returncode for run in (first, measured, again, other, kept)] == [0, 0, 0, 2, 0]
+    found, card = json.loads((place / "carded.json").read_text()), place / "carded" / "card.md"
+    assert found["checkpoint"] is None and not found["first_images"]
+    assert f"| {found['elbo_loss']:.2f} +- {found['elbo_loss_se']:.2f} |" in card.read_text()
+    assert "Trained for 20 updates" in card.read_text()
+    assert_one_error(other, 2, "carded.json is of other weights than these in float16")
+    assert kept.stdout.splitlines()[-1].startswith("card.md was there and stays")
+    assert_one_error(no_result, 2, "--results: run/config.json is not what")
+
+
 def test_with_no_model_named_it_draws_with_mnist_and_says_so(place):
     words = ("--kind=samples", "--rows=1", "--columns=1", "--scale=1", "--out=default")
     (done,) = run_all([("sample.py", *words)], place)

@@ -77,10 +77,13 @@ def test_a_damaged_configuration_says_what_to_do(shipped, tmp_path):
         checkpoint.load("tiny")
 
 
-def test_a_card_to_fill_in_tells_what_the_configuration_does(shipped):
-    card = export.card_to_fill_in("tiny", shipped[0])
-    assert card.startswith("# tiny: draw on digits (none binarisation)\n")
-    assert "40 updates of 32 images" in card
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_weights_are_told_by_what_is_read_back(shipped, tmp_path, dtype):
+    config, params = shipped
+    export.write(config, params, tmp_path / "other", dtype, "")
+    told = export.of_weights(checkpoint.load(tmp_path / "other")[2]["params"])
+    assert told == export.of_weights(params, dtype)
+    assert (told == export.of_weights(params)) == (dtype == "float32")
 
 
 def test_the_files_of_two_exports_are_not_mixed(shipped, tmp_path):

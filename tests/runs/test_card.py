@@ -1,0 +1,90 @@
+"""The card of exported weights: all that is known, and blanks for the rest."""
+
+import importlib
+import math
+
+import pytest
+
+from draw_jax.runs import card, metrics
+
+RESULT = {
+    "split": "test",
+    "images": 10_000,
+    "elbo_loss": 87.7612,
+    "elbo_loss_se": 0.2401,
+    "nll": 58.4191,
+    "nll_se": 0.1801,
+    "kl": 29.3421,
+    "kl_se": 0.0801,
+}
+
+
+def made(name, *results, step=11_500, minutes=197.0, **fields):
+    config = importlib.import_module(f"draw_jax.configs.{name}").get_config()
+    config.update_from_flattened_dict(fields)
+    return card.text(name, config, 961_275, card.Training(step, minutes), results)
+
+
+def test_a_card_tells_what_configuration_run_and_measurements_do():
+    text = made("mnist", RESULT, {**RESULT, "split": "validation"})
+    assert text.startswith("# mnist: draw on binarized_mnist, 28x28\n\nTrained for 11,500 updates.")
+    for told in (
+        "(the set's own fixed binarisation). Measured: test 10,000, validation 10,000 images.",
+        "T = 64 time steps, LSTMs of 256 units in the encoder and 256 units in the decoder, 100 latent "
+        "dimensions a step, read window 2x2, write window 5x5; 961,275 parameters.",
+        "Batch 100, Adam at 0.003, falling by a cosine over 5,000 updates, gradients clipped at 5; "
+        "about 3.3 hours of updates alone",
+        "draw-jax train --config=mnist\n",
+        "| split | negative ELBO, nats | NLL | KL | images | command |",
+        "| test | 87.76 +- 0.24 | 58.42 +- 0.18 | 29.34 +- 0.08 | 10,000 | "
+        "`draw-jax evaluate --pretrained=mnist --split=test` |",
+        "## Limits\n\n- (to fill in)\n",
+        "## Licence\n\nApache-2.0",
+    ):
+        assert told in text, told
+
+
+def test_what_a_measurement_lacks_is_a_dash_and_its_flags_are_in_its_command():
+    weighted = RESULT | {
+        "images": 1_000,
+        "first_images": True,
+        "importance_samples": 100,
+        "importance_weighted_nll": 85.123,
+        "importance_weighted_nll_se": 0.7,
+    }
+    rows = [line for line in made("mnist", RESULT, weighted).splitlines() if line.startswith("| test")]
+    assert [row.count("|") for row in rows] == [8, 8]
+    assert "| - | 10,000 |" in rows[0] and "| 85.12 +- 0.70 | 1,000 |" in rows[1]
+    assert "--split=test --importance_samples=100 --images=1000`" in rows[1]
+
+
+def test_bits_have_three_places_and_a_classifier_its_interval():
+    bits = RESULT | {"bits_per_dim": 4.8731, "bits_per_dim_se": 0.0042}
+    text = made("cifar10_bits", bits)
+    assert "32x32 in colour" in text.splitlines()[0] and "| 4.873 +- 0.004 |" in text
+    error = {"split": "test", "images": 10_000, "error": 0.0331, "error_se": 0.0018}
+    error |= {"error_low": 0.0297, "error_high": 0.0368}
+    text = made("cluttered_mnist", error)
+    assert "| 3.31 (2.97 to 3.68) |" in text and "negative ELBO" not in text
+    assert "T = 8 time steps, one LSTM of 256 units, read window 12x12;" in text
+    assert "filters" in made("mnist_classifier", error)
+
+
+@pytest.mark.parametrize("minutes", [math.nan, 197.0])
+def test_what_is_not_known_is_to_fill_in(minutes):
+    text = made("mnist", minutes=minutes)
+    assert ("(to fill in): hours" in text) == math.isnan(minutes)
+    assert "## Numbers\n\n(to fill in), by --results" in text
+    config = importlib.import_module("draw_jax.configs.mnist").get_config()
+    assert "Trained for (to fill in) updates." in card.text("mnist", config, 1)
+
+
+def test_where_a_run_began_is_in_its_command():
+    text = made("mnist", **{"train.init_from": "runs/my first"})
+    assert "draw-jax train --config=mnist --init_from='runs/my first'\n" in text
+
+
+def test_minutes_are_those_of_the_median_speed():
+    rows = [{"images_per_second": speed} for speed in (100.0, 400.0, 200.0)] + [{"nll": 1.0}]
+    assert metrics.minutes(rows, 50, 1_200) == 1_200 * 50 / 200 / 60
+    assert math.isnan(metrics.minutes([{"nll": 1.0}], 50, 1_200))
