@@ -69,8 +69,6 @@ def main() -> int:
         cli.check_seed("--seed", _SEED.value)
     run = _MODEL.run()
 
-    from tqdm import tqdm
-
     from draw_jax.data import splits
     from draw_jax.evaluation import activity, nearest, passes
     from draw_jax.evaluation.partial import Partial
@@ -78,6 +76,7 @@ def main() -> int:
     from draw_jax.model.draw import Draw
     from draw_jax.runs import export
     from draw_jax.system import compilation, devices, files
+    from draw_jax.system.counting import Counting
 
     compilation.keep()
     devices.share_cores(devices.cores())
@@ -110,7 +109,7 @@ def main() -> int:
     def prepare(image: "Array", key: "Array") -> "Array":
         return splits.prepare(image, config.data.binarization, key)
 
-    with tqdm(total=count * (samples or 1), unit=unit, disable=None) as bar:
+    with Counting(count * (samples or 1), unit, "measuring") as so_far:
         result = passes.evaluate(
             task,
             variables,
@@ -119,25 +118,24 @@ def main() -> int:
             build.keys(seed).evaluate,
             batch_size=_BATCH.value,
             importance_samples=samples,
-            on_batch=lambda done: bar.update(done * (samples or 1) - bar.n),
-            on_samples=lambda done: bar.update(done - bar.n),
+            on_batch=lambda done: so_far.to(done * (samples or 1)),
+            on_samples=so_far.to,
             images=count,
             partial=found,
         )
     if _ACTIVE.value:
-        key = build.keys(seed).evaluate
-        result |= activity.measure(
-            build.drawing(model), variables, split, prepare, key, _BATCH.value, images=count
-        )
+        key, drawn = build.keys(seed).evaluate, build.drawing(model)
+        with Counting(count, "image", "active units") as so_far:
+            result |= activity.measure(
+                *(drawn, variables, split, prepare, key, _BATCH.value, count), on_batch=so_far.to
+            )
     if training is not None:
-        result |= nearest.measure(
-            build.drawing(model),
-            variables,
-            build.keys(seed).sample,
-            training,
-            _NEAREST.value or 0,
-            _BATCH.value,
-        )
+        generated, key = _NEAREST.value or 0, build.keys(seed).sample
+        with Counting(generated, "image", "nearest") as so_far:
+            result |= nearest.measure(
+                *(build.drawing(model), variables, key, training, generated, _BATCH.value),
+                on_batch=so_far.to,
+            )
     result |= {
         "run": run,
         "checkpoint": step,
@@ -200,7 +198,10 @@ def _identity(
         images.update(b"" if batch.labels is None else batch.labels.tobytes())
     digests = {name: leaves.digest(leaf) for name, leaf in leaves.flatten(variables).items()}
     told = (_SPLIT.value, seed, count, _SAMPLES.value, __version__)
-    whole = [json.loads(config.to_json()), digests, images.hexdigest(), told]
+    fields = json.loads(config.to_json())
+    for place in ("data_dir", "manual_dir"):  # the images themselves count
+        del fields["data"][place]
+    whole = [fields, digests, images.hexdigest(), told]
     return json.dumps(whole, sort_keys=True)
 
 

@@ -132,7 +132,7 @@ def _training(config: ConfigDict, training: Training | None) -> str:
     if train.decay_steps:
         schedule += f", falling by a cosine over {train.decay_steps:,} updates"
     of = (
-        f"about {training.minutes / 60:.1f} hours of updates alone, by their median speed, on"
+        f"about {_time(training.minutes)} of updates alone, by their median speed, on"
         if training and math.isfinite(training.minutes)
         else f"{_FILL_IN}: hours, on"
     )
@@ -140,6 +140,10 @@ def _training(config: ConfigDict, training: Training | None) -> str:
         f"Batch {train.batch_size}, {schedule}, gradients clipped at {train.clip_norm:g}; {of} a machine "
         f"{_FILL_IN}."
     )
+
+
+def _time(minutes: float) -> str:
+    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
 
 
 def _start(config: ConfigDict) -> str:

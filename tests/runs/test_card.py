@@ -30,14 +30,20 @@ def test_a_card_tells_what_configuration_run_and_measurements_do():
     assert text.startswith("# mnist: draw on binarized_mnist, 28x28\n\nTrained for 11,500 updates.")
     for told in (
         "(the set's own fixed binarisation). Measured: test 10,000, validation 10,000 images.",
-        "T = 64 time steps, LSTMs of 256 units in the encoder and 256 units in the decoder, 100 latent "
-        "dimensions a step, read window 2x2, write window 5x5; 961,275 parameters.",
-        "Batch 100, Adam at 0.003, falling by a cosine over 5,000 updates, gradients clipped at 5; "
-        "about 3.3 hours of updates alone",
+        (
+            "T = 64 time steps, LSTMs of 256 units in the encoder and 256 units in the decoder, 100 latent "
+            "dimensions a step, read window 2x2, write window 5x5; 961,275 parameters."
+        ),
+        (
+            "Batch 100, Adam at 0.003, falling by a cosine over 5,000 updates, gradients clipped at 5; "
+            "about 3.3 hours of updates alone"
+        ),
         "draw-jax train --config=mnist\n",
         "| split | negative ELBO, nats | NLL | KL | images | command |",
-        "| test | 87.76 +- 0.24 | 58.42 +- 0.18 | 29.34 +- 0.08 | 10,000 | "
-        "`draw-jax evaluate --pretrained=mnist --split=test` |",
+        (
+            "| test | 87.76 +- 0.24 | 58.42 +- 0.18 | 29.34 +- 0.08 | 10,000 | "
+            "`draw-jax evaluate --pretrained=mnist --split=test` |"
+        ),
         "## Limits\n\n- (to fill in)\n",
         "## Licence\n\nApache-2.0",
     ):
@@ -52,7 +58,9 @@ def test_what_a_measurement_lacks_is_a_dash_and_its_flags_are_in_its_command():
         "importance_weighted_nll": 85.123,
         "importance_weighted_nll_se": 0.7,
     }
-    rows = [line for line in made("mnist", RESULT, weighted).splitlines() if line.startswith("| test")]
+    rows = [
+        line for line in made("mnist", RESULT, weighted).splitlines() if line.startswith("| test")
+    ]
     assert [row.count("|") for row in rows] == [8, 8]
     assert "| - | 10,000 |" in rows[0] and "| 85.12 +- 0.70 | 1,000 |" in rows[1]
     assert "--split=test --importance_samples=100 --images=1000`" in rows[1]
@@ -77,6 +85,10 @@ def test_what_is_not_known_is_to_fill_in(minutes):
     assert "## Numbers\n\n(to fill in), by --results" in text
     config = importlib.import_module("draw_jax.configs.mnist").get_config()
     assert "Trained for (to fill in) updates." in card.text("mnist", config, 1)
+
+
+def test_a_short_training_is_told_in_minutes():
+    assert "about 9 minutes of updates alone" in made("digits", minutes=9.2)
 
 
 def test_where_a_run_began_is_in_its_command():
