@@ -220,6 +220,9 @@ def test_what_decides_the_terms_is_the_identity():
     first, changed = identity(), pixels.copy()
     changed[4, 27, 27] ^= 1
     assert identity() == first == identity(pixels, None, 5, 0, "--batch_size=7")
+    with config.unlocked():  # the same images elsewhere
+        config.data.data_dir = config.data.manual_dir = "elsewhere"
+    assert identity() == first
     others = [
         identity(changed),
         identity(pixels, np.arange(5, dtype=np.int32)),
