@@ -4,7 +4,8 @@
 
 The set is downloaded at first use (170 MB), or read where tensorflow-datasets has prepared it;
 validation is the last 10 % of train. The loss has the images' entropy as its floor and measures no
-compression: configs/cifar10_bits.py does. Not yet trained to its end.
+compression: configs/cifar10_bits.py does. Not yet trained to its end: an update takes 0.37 s on two
+cores of an AMD EPYC machine.
 """
 
 from ml_collections import ConfigDict
