@@ -206,10 +206,12 @@ def _identity(
 
 
 def _training(config: ConfigDict) -> "Split":
-    """Returns the training images, of which --nearest_nll finds the nearest."""
+    """Returns the training images, of SVHN the middle crops; --nearest_nll finds the nearest."""
     from draw_jax.data import splits
 
-    training = splits.load(config.data, "train", config.model.image_shape, flags="--")
+    training = splits.load(
+        *(config.data, "train", config.model.image_shape), "--", seed=config.seed, still=True
+    )
     if training.endless:
         raise ValueError(
             f"--nearest_nll: the training images of data set {config.data.name!r} have no end, so that "

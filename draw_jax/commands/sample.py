@@ -16,8 +16,10 @@ from draw_jax.system import cli
 from draw_jax.system.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from ml_collections import ConfigDict
 
+    from draw_jax.data.interface import LazyImages, Split
     from draw_jax.drawing import kinds
     from draw_jax.model.task import Model
 
@@ -28,7 +30,7 @@ NEED_DATA = ("reconstruct", "nearest", "glimpses")
 DEFAULT_KINDS = ("samples", "sequence", "glimpses")  # those of them that the model has
 ROWS = {"glimpses": 3}  # which fill a screen; 8 of the others
 MAX_IMAGES = 10_000
-_ROOM = 2**30  # bytes of a whole split as float32
+_ROOM = 2**30  # bytes of a whole split as float32; a larger one is read as it is searched
 
 FLAGS = flags.FlagValues()
 _MODEL = model_flags.define_model(
@@ -95,6 +97,7 @@ def main() -> int:
         jax.random.key(_SEED.value),
         Path(_OUT.value),
         lambda split, count: _data(config, split, count),
+        lambda: _training(config),
         columns=_COLUMNS.value,
         scale=_SCALE.value,
         draws=_DRAWS.value,
@@ -196,22 +199,12 @@ def _run() -> str:
     return "mnist"
 
 
-def _data(config: "ConfigDict", split: str, count: int | None) -> "kinds.Data":
-    """Returns the first images of a split as the model sees them; one fixed draw where it binarises.
-
-    Args:
-        config: of the run.
-        split: train, validation or test.
-        count: images; None: all, or of a split without an end and of a large one as many as have
-            room in memory, which is then said.
+def _load(config: "ConfigDict", split: str) -> "Split":
+    """Returns a split as the run reads it, but one image of each that varies.
 
     Where MNIST's digits would have to be downloaded, the sets made of them are of scikit-learn's.
     """
-    import jax
-    import numpy as np
-
     from draw_jax.data import fetch, sources, splits
-    from draw_jax.drawing.kinds import Data
 
     data = config.data.copy_and_resolve_references()
     made_of_mnist = data.name in sources.MADE and data.get("source") == "mnist"
@@ -221,15 +214,64 @@ def _data(config: "ConfigDict", split: str, count: int | None) -> "kinds.Data":
             "of scikit-learn's digits"
         )
         data.source = "digits"
-    stored = splits.load(data, split, config.model.image_shape, flags="--")
-    splits.check_shape(stored, config.model.image_shape, config.data.name)
-    room = _ROOM // (4 * math.prod(stored.image_shape))
-    size = min(len(stored), room if count is None else count)
-    if count is None and size < len(stored):
-        print(f"the first {size:,} images of {data.name}'s {split} split stand for all of it")
-    images, labels = stored.batch(np.arange(size))
-    shown = splits.prepare(images, data.binarization, jax.random.key(0))
+    shape = config.model.image_shape
+    stored = splits.load(data, split, shape, flags="--", seed=config.seed, still=True)
+    splits.check_shape(stored, shape, data.name)
+    return stored
+
+
+def _data(config: "ConfigDict", split: str, count: int) -> "kinds.Data":
+    """Returns the first images of a split as the model sees them; one fixed draw where it binarises.
+
+    Args:
+        config: of the run.
+        split: train, validation or test.
+        count: images at most.
+    """
+    import jax
+    import numpy as np
+
+    from draw_jax.data import splits
+    from draw_jax.drawing.kinds import Data
+
+    stored = _load(config, split)
+    images, labels = stored.batch(np.arange(min(len(stored), count)))
+    shown = splits.prepare(images, config.data.binarization, jax.random.key(0))
     return Data(np.asarray(shown), labels)
+
+
+def _training(config: "ConfigDict") -> "np.ndarray | LazyImages":
+    """Returns all training images as the model sees them, one fixed draw where it binarises.
+
+    Of SVHN's numbers it is the middle crop, which is the same for all runs. What has no room in
+    memory is read, and binarised by keys of the images, as it is asked for. Of a set without an end
+    as many of its first images as have room stand for all, which is then said.
+
+    Args:
+        config: of the run.
+    """
+    import jax
+    import numpy as np
+
+    from draw_jax.data import splits
+    from draw_jax.data.interface import LazyImages
+
+    stored, binarization = _load(config, "train"), config.data.binarization
+    room, key = _ROOM // (4 * math.prod(stored.image_shape)), jax.random.key(0)
+    if stored.endless:
+        print(
+            f"the training images of {config.data.name} have no end: the first {room:,} stand for all"
+        )
+    elif len(stored) > room:
+
+        @jax.jit
+        @jax.vmap
+        def prepare(image: jax.Array, index: jax.Array) -> jax.Array:
+            return splits.prepare(image, binarization, jax.random.fold_in(key, index))
+
+        return LazyImages(stored, lambda images, at: np.asarray(prepare(images, at)))
+    images = stored.batch(np.arange(min(len(stored), room))).images
+    return np.asarray(splits.prepare(images, binarization, key))
 
 
 def command(argv: Sequence[str]) -> int:

@@ -1,6 +1,7 @@
 """What a data set gives to its users: a split that cuts batches, or the reason why there is none."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -80,3 +81,27 @@ class ArraySplit:
     def batch(self, indices: np.ndarray) -> Batch:
         """Return copies of the images at some indices [B], in their order, with their labels."""
         return Batch(self.images[indices], None if self.labels is None else self.labels[indices])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LazyImages:
+    """All images of a split as one array [N, H, W, C], of which only what is indexed is read."""
+
+    split: Split  # with an end
+    # Makes images uint8 [B, H, W, C] at indices [B] those of a model; None: they stay as stored.
+    seen: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """[N, H, W, C]."""
+        return len(self), *self.split.image_shape
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        """Return the images of a slice, or at integers [B] in [0, N): [B, H, W, C]."""
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        images = self.split.batch(index).images
+        return images if self.seen is None else self.seen(images, index)

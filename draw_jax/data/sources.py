@@ -23,7 +23,12 @@ OWN_SIZE = ("digits", "svhn", *MADE)  # sets made at it, whatever the model read
 
 
 def named(
-    config: Any, split: str, image_shape: tuple[int, int, int] | None, flags: str, seed: int
+    config: Any,
+    split: str,
+    image_shape: tuple[int, int, int] | None,
+    flags: str,
+    seed: int,
+    still: bool,
 ) -> Split:
     """Return one split of the set `config.name`, with the arguments and errors of `splits.load`."""
     if not config.name.strip():
@@ -39,7 +44,8 @@ def named(
     if config.name in MADE:
         return _made(config, split, flags, seed)
     if config.name == "svhn":
-        return svhn.read(root(config), config.manual_dir, split, flags, seed)
+        crops = None if still else seed
+        return svhn.read(root(config), config.manual_dir, split, flags, crops)
     return _load(config.name, config, split, image_shape, flags)
 
 

@@ -34,6 +34,7 @@ def load(
     image_shape: tuple[int, int, int] | None = None,
     flags: str = "--config.data.",
     seed: int = 0,
+    still: bool = False,
 ) -> Split:
     """Return one split of the data set that the configuration names.
 
@@ -65,7 +66,9 @@ def load(
         image_shape: (H, W, C), `config.model.image_shape`: what image_folder makes, and any set
             with `resize`; else sets have a size of their own, for `check_shape`.
         flags: what the caller's flags have before `data_dir` and `manual_dir`, for advice.
-        seed: of an endless training split; validation and test are the same for all seeds.
+        seed: of an endless or varied training split; validation and test are the same for all seeds.
+        still: whether a varied training split is not: `svhn` then crops the middle of every number,
+            as in validation and test.
 
     Returns:
         The split; images stored as 0 and 1 come back as 0 and 255. `binary` is declared for mnist,
@@ -80,7 +83,7 @@ def load(
     if split not in SPLITS:
         raise ValueError(f"expected a split among {', '.join(SPLITS)}, got {split!r}")
     _check_binarization(config.binarization)
-    loaded = sources.named(config, split, image_shape, flags, seed)
+    loaded = sources.named(config, split, image_shape, flags, seed, still)
     if config.grey:
         loaded = grey.turned(loaded, config.name)
     if config.binarization == "fixed" and not loaded.binary:

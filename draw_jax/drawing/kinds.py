@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from draw_jax.data.interface import LazyImages
 from draw_jax.drawing import glimpses as looking
 from draw_jax.drawing import latents, sampling
 from draw_jax.drawing.figures import animations, grids, look, reconstructions, strips
@@ -38,7 +39,8 @@ class Job(NamedTuple, Generic[M]):
     variables: Variables  # {"params": ...}
     key: jax.Array
     out: Path  # folder, made if missing
-    data: Callable[[str, int | None], Data]  # split name, how many images at most (None = all)
+    data: Callable[[str, int], Data]  # split name, how many images at most
+    training: Callable[[], np.ndarray | LazyImages]  # to be searched for the nearest, [M, H, W, C]
     rows: int = 8
     columns: int = 8
     scale: int | None = None  # whole-number enlargement; None = readable
@@ -142,10 +144,11 @@ def nearest(job: Job[Draw]) -> list[Path]:
     _refuse_too_large(job, job.columns)
     trace = sampling.generate(job.model, job.variables, job.key, job.rows * job.columns)
     means = sampling.mean_images(job.model, trace.canvases[-1])
-    training = job.data("train", None).images
+    training = job.training()
     indices = latents.nearest(means[job.columns - 1 :: job.columns], training)
-    picture = grids.with_nearest(means, training[indices], job.columns, scale=job.scale)
-    return _save(job, "nearest", picture, images=means, neighbours=training[indices], index=indices)
+    neighbours = training[indices]
+    picture = grids.with_nearest(means, neighbours, job.columns, scale=job.scale)
+    return _save(job, "nearest", picture, images=means, neighbours=neighbours, index=indices)
 
 
 def fix_step(job: Job[Draw]) -> list[Path]:

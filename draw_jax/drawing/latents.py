@@ -3,12 +3,18 @@
 Pure functions, beside those of `sampling`; results are NumPy arrays.
 """
 
+import math
+
 import jax
 import numpy as np
 
+from draw_jax.data.interface import LazyImages
 from draw_jax.drawing import sampling
 from draw_jax.model.draw import Draw, Trace
 from draw_jax.model.task import Variables
+
+_ROOM = 2**30  # bytes of a batch of training images: three float32 a value
+_AT_A_TIME = 256  # images whose distance is told in float64
 
 
 def between(z_a: np.ndarray, z_b: np.ndarray, count: int, spherical: bool = True) -> np.ndarray:
@@ -112,14 +118,20 @@ def fix_step(
     return sampling.decode(model, variables, z, batch_size)
 
 
-def nearest(images: np.ndarray, training_images: np.ndarray, batch_size: int = 4096) -> np.ndarray:
+def nearest(
+    images: np.ndarray, training_images: np.ndarray | LazyImages, batch_size: int | None = None
+) -> np.ndarray:
     """Returns for each image the index of the training image nearest in pixelwise L2.
+
+    All training images are searched, a batch at a time, and the best so far is kept. Besides the N
+    images this takes about 12 bytes a value of a batch, 1 GiB at most, and 4 N for each image of it.
 
     Args:
         images: [N, H, W, C], float in [0, 1].
-        training_images: [M, H, W, C], float in [0, 1], bool, or uint8 in 0..255; may be a memory
-            map, of which `batch_size` images are held at a time.
-        batch_size: training images at a time.
+        training_images: [M, H, W, C], float in [0, 1], bool, or uint8 in 0..255; a memory map, or
+            lazy ones, of which a batch is read at a time.
+        batch_size: training images at a time; None: 4,096, or fewer where these would take more
+            than 1 GiB.
 
     Returns:
         int64 [N], indices into training_images; of equally near ones the first.
@@ -136,23 +148,33 @@ def nearest(images: np.ndarray, training_images: np.ndarray, batch_size: int = 4
             "expected images [N, H, W, C] and training_images [M, H, W, C], got "
             f"{list(images.shape)} and {list(training_images.shape)}"
         )
+    if batch_size is None:
+        batch_size = min(4096, max(1, _ROOM // (12 * math.prod(images.shape[1:]))))
     if not len(training_images) or batch_size < 1:
         raise ValueError("expected at least one training image and batch_size of at least 1")
     if not np.isfinite(images).all():
         raise ValueError("expected finite images, got a value that is not")
-    is_8_bit = training_images.dtype == np.uint8
-    if is_8_bit and training_images.max() <= 1:
-        raise ValueError("expected uint8 training_images in 0..255, got 0/1; pass bool or float")
     flat = images.reshape(len(images), -1).astype(np.float32)
     best = np.zeros(len(images), np.int64)
     best_distance = np.full(len(images), np.inf)
+    only_0_and_1 = True
     for start in range(0, len(training_images), batch_size):
-        batch = np.asarray(training_images[start : start + batch_size], np.float32)
+        stored = training_images[start : start + batch_size]
+        is_8_bit = stored.dtype == np.uint8
+        only_0_and_1 &= is_8_bit and bool(stored.max() <= 1)
+        batch = np.asarray(stored, np.float32)
         batch = batch.reshape(len(batch), -1) / np.float32(255 if is_8_bit else 1)
         # |x - y|^2 without the |x|^2 that all candidates share.
-        candidate = np.argmin((batch**2).sum(1) - 2 * (flat @ batch.T), axis=1)
-        distance = ((flat - batch[candidate]).astype(np.float64) ** 2).sum(1)
-        closer = distance < best_distance
-        best[closer] = start + candidate[closer]
-        best_distance[closer] = distance[closer]
+        scores = flat @ batch.T
+        scores *= -2
+        scores += (batch**2).sum(1)
+        candidate = np.argmin(scores, axis=1)
+        for first in range(0, len(flat), _AT_A_TIME):
+            some = slice(first, first + _AT_A_TIME)
+            distance = ((flat[some] - batch[candidate[some]]).astype(np.float64) ** 2).sum(1)
+            closer = distance < best_distance[some]
+            best[some][closer] = start + candidate[some][closer]
+            best_distance[some][closer] = distance[closer]
+    if only_0_and_1:
+        raise ValueError("expected uint8 training_images in 0..255, got 0/1; pass bool or float")
     return best

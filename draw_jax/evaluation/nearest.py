@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from draw_jax.data.interface import Split
+from draw_jax.data.interface import LazyImages, Split
 from draw_jax.drawing import latents, sampling
 from draw_jax.model import likelihood
 from draw_jax.model.draw import Draw
@@ -17,7 +17,7 @@ _HELD = 1e-7  # how near a rounded probability comes to 0 and 1
 
 
 def of_canvases(
-    canvases: np.ndarray, training_images: np.ndarray, name: str = "bernoulli"
+    canvases: np.ndarray, training_images: np.ndarray | LazyImages, name: str = "bernoulli"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns of each canvas the nearest training image, and its NLL given the canvas, eq. 9.
 
@@ -25,7 +25,7 @@ def of_canvases(
 
     Args:
         canvases: last canvases c_T, [N, H, W, C k].
-        training_images: [M, H, W, C], float in [0, 1] or uint8 in 0..255.
+        training_images: [M, H, W, C], float in [0, 1] or uint8 in 0..255; read in batches.
         name: of the likelihood D; the study has the Bernoulli.
 
     Returns:
@@ -38,8 +38,9 @@ def of_canvases(
     c_t = jnp.asarray(canvases)
     means = np.asarray(kind.mean(c_t))
     index = latents.nearest(means, training_images)
-    images = training_images[index].astype(np.float32)
-    if training_images.dtype == np.uint8:
+    found = training_images[index]
+    images = found.astype(np.float32)
+    if found.dtype == np.uint8:
         images /= 255
     return index, np.asarray(kind.nll(c_t, jnp.asarray(images)), np.float64)
 
@@ -77,13 +78,13 @@ def measure(
     The report does not tell which distance and which images; L2 on the means and the training split
     are our reading. Training images are taken by their grey values, where updates binarise them,
     too. The measure says little of a model: one that repeats training images is near to them, and
-    the mean of blurred images is cheap.
+    the mean of blurred images is cheap. They are read in batches, see `latents.nearest`.
 
     Args:
         model: a `Draw`; its own likelihood gives the NLL.
         variables: its parameters, `{"params": ...}`.
         key: of the noise; image i draws from `fold_in(key, i)`.
-        training: the training split, with an end.
+        training: the training split, with an end; of a varied one the first visit's images count.
         count: images to generate, 1 to 10,000.
         batch_size: of them at a time; no effect on the result.
         on_batch: called with the number of images done; may raise to stop.
@@ -101,7 +102,7 @@ def measure(
         raise ValueError(
             f"expected training images, got {'an endless stream' if training.endless else 'none'}"
         )
-    images = training.batch(np.arange(len(training))).images
+    images = LazyImages(training)
     z = sampling.noise(key, count, model.time_steps, model.latent_size)
     parts = []
     for start in range(0, count, batch_size):

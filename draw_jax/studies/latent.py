@@ -162,10 +162,10 @@ def main() -> int:
 
 
 def _job(model: Draw, variables: Variables, key: jax.Array, out: Path) -> kinds.Job[Draw]:
-    def no_data(split: str, count: int | None) -> kinds.Data:
+    def no_data(*asked: Any) -> Any:
         raise AssertionError("interpolation needs no data")
 
-    return kinds.Job(model, variables, key, out, no_data, columns=_COLUMNS)
+    return kinds.Job(model, variables, key, out, no_data, no_data, columns=_COLUMNS)
 
 
 def _numbers(found: Agreement, config: Any) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def test_every_kind_of_picture_is_drawn(drawer, tmp_path):
     x = images(5) / np.float32(255)
     data = kinds.Data(x, None)
     job = kinds.Job(
-        *(model, variables, jax.random.key(1), tmp_path, lambda split, count: data),
+        *(model, variables, jax.random.key(1), tmp_path, lambda split, count: data, lambda: x),
         rows=5,
         columns=2,
     )

@@ -298,7 +298,7 @@ def test_the_kind_saves_what_it_shows_of_as_few_images_as_are_asked_for(classifi
     model, variables = classifier
     images, labels = pictures(9, *SHAPE), np.arange(9) % 5
     data, asked = data_of(images, labels)
-    job = kinds.Job(model, variables, jax.random.key(2), tmp_path, data, rows=2, scale=4)
+    job = kinds.Job(model, variables, jax.random.key(2), tmp_path, data, list, rows=2, scale=4)
     paths = kinds.of_model(model)["glimpses"](job)
     assert [path.name for path in paths] == [f"glimpses.{s}" for s in ("png", "npz", "gif", "webp")]
     assert asked == [("test", 2)]

@@ -27,7 +27,8 @@ def make_job(tmp_path, image_shape=(12, 10, 1), read_size=3, write_size=2, **cha
     variables = build.initial_variables(model, jax.random.key(1))
     stored = np.random.default_rng(0).random((20, *image_shape), np.float32)
     settings = {"rows": 2, "columns": 3, "scale": 4} | changes
-    return kinds.Job(model, variables, jax.random.key(2), tmp_path, data_of(stored), **settings)
+    given = (model, variables, jax.random.key(2), tmp_path, data_of(stored), lambda: stored)
+    return kinds.Job(*given, **settings)
 
 
 @pytest.mark.parametrize("kind", OF_DRAW)
@@ -102,10 +103,11 @@ def test_nearest_is_the_training_image_itself_where_a_sample_equals_one(tmp_path
     trace = sampling.generate(job.model, job.variables, job.key, 6)
     means = sampling.mean_images(job.model, trace.canvases[-1])
     training = np.concatenate([np.zeros((5, 12, 10, 1), np.float32), means])
-    kinds.nearest(job._replace(data=data_of(training)))
+    kinds.nearest(job._replace(training=lambda: training))
     with np.load(tmp_path / "nearest.npz") as arrays:
         # The last sample of each row of three is sample 2 and 5, at 5 + 2 and 5 + 5.
         np.testing.assert_array_equal(arrays["index"], [7, 10])
+        np.testing.assert_array_equal(arrays["neighbours"], means[[2, 5]])
 
 
 def test_interpolation_rows_begin_and_end_at_samples(tmp_path):
@@ -125,7 +127,7 @@ def test_interpolation_rows_begin_and_end_at_samples(tmp_path):
 @pytest.mark.parametrize("changes", [{"rows": 10**6, "columns": 100}, {"scale": 1000}])
 def test_a_picture_too_large_is_refused_before_the_model_draws(tmp_path, kind, changes):
     model = SimpleNamespace(image_shape=(12, 10, 1))  # nothing that could draw
-    job = kinds.Job(model, {}, jax.random.key(2), tmp_path, data_of([]), **changes)
+    job = kinds.Job(model, {}, jax.random.key(2), tmp_path, data_of([]), list, **changes)
     with pytest.raises(ValueError, match="100 million pixels, .* fewer rows or columns"):
         getattr(kinds, kind)(job)
     assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from draw_jax.data.interface import ArraySplit, LazyImages
 from draw_jax.drawing import latents, sampling
 
 T, Z = 3, 4
@@ -209,6 +210,37 @@ def test_nearest_agrees_with_brute_force(kind, batch_size):
     assert found.shape == (9,) and found.tolist() == brute and found[3] == 17
 
 
+class Reads(ArraySplit):
+    """A split that tells how many images are read at a time."""
+
+    def batch(self, indices):
+        self.__dict__.setdefault("sizes", []).append(len(indices))
+        return super().batch(indices)
+
+
+@pytest.mark.parametrize("seen", [None, lambda images, at: (255 - images) / np.float32(255)])
+def test_nearest_reads_lazy_images_to_the_last_and_as_many_at_a_time_as_have_room(
+    monkeypatch, seen
+):
+    rng = np.random.default_rng(5)
+    split = Reads(rng.integers(0, 256, (50, 6, 5, 3), np.uint8), None, False)
+    lazy = LazyImages(split, seen)
+    floats = split.images / 255 if seen is None else 1 - split.images / 255
+    query = np.concatenate([floats[[49, 0, 31]], rng.random((6, 6, 5, 3))]).astype(np.float32)
+    brute = [
+        min(range(50), key=lambda m: sum((x - y) ** 2 for x, y in zip(q, rows[m], strict=True)))
+        for rows in [floats.reshape(50, -1).tolist()]
+        for q in query.reshape(9, -1).tolist()
+    ]
+    monkeypatch.setattr(latents, "_ROOM", 12 * 6 * 5 * 3 * 8 - 1)  # of seven images
+    monkeypatch.setattr(latents, "_AT_A_TIME", 4)
+    found = latents.nearest(query, lazy)
+    assert found.tolist() == brute and found[:3].tolist() == [49, 0, 31]
+    assert split.sizes == [7] * 7 + [1]
+    assert lazy.shape == (50, 6, 5, 3) and len(lazy) == 50
+    np.testing.assert_allclose(lazy[found] / (255 if seen is None else 1), floats[found], rtol=1e-6)
+
+
 def test_nearest_takes_the_first_of_equals():
     training = np.zeros((10, *SHAPE), np.float32)
     assert latents.nearest(np.zeros((1, *SHAPE)), training, batch_size=3).tolist() == [0]
@@ -246,6 +278,7 @@ KEY = jax.random.key(0)
         (lambda *_: latents.nearest(images(2), images(2)[:0]), "at least one"),
         (lambda *_: latents.nearest(images(2) * np.nan, images(2)), "finite"),
         (lambda *_: latents.nearest(images(2), np.ones((3, *SHAPE), np.uint8)), "0/1"),
+        (lambda *_: latents.nearest(images(2), images(2), 0), "batch_size of at least 1"),
     ],
 )
 def test_bad_arguments_are_named(model, variables, run, message):

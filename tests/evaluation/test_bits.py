@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from draw_jax.data import splits
-from draw_jax.data.interface import ArraySplit
+from draw_jax.data.interface import ArraySplit, LazyImages
 from draw_jax.drawing import kinds, latents, report, sampling
 from draw_jax.evaluation import nearest, passes
 from draw_jax.model import build
@@ -87,12 +87,17 @@ def test_the_nearest_image_is_measured_by_the_models_own_likelihood(drawer, imag
 def test_every_kind_of_picture(drawer, images, tmp_path, kind):
     model, variables = drawer
 
-    def data(split, count):
+    split = ArraySplit(images, None, False)
+
+    def data(_, count):
         return kinds.Data(images[:count].astype(np.float32) / 255, None)
+
+    def seen(batch, _):
+        return batch.astype(np.float32) / 255
 
     draws = kind == "samples"
     job = kinds.Job(
-        *(model, variables, jax.random.key(2), tmp_path, data),
+        *(model, variables, jax.random.key(2), tmp_path, data, lambda: LazyImages(split, seen)),
         rows=2,
         columns=3,
         scale=4,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from draw_jax.data.interface import ArraySplit
-from draw_jax.drawing import sampling
+from draw_jax.drawing import latents, sampling
 from draw_jax.evaluation import nearest
 
 SHAPE = (4, 3, 1)
@@ -95,6 +95,29 @@ def test_the_images_are_those_of_the_key_whatever_the_batch(tiny):
     again = nearest.measure(model, variables, key, training, 9, batch_size=4)
     assert again == pytest.approx(result, rel=1e-5)
     assert nearest.measure(model, variables, jax.random.key(4), training, 9) != result
+
+
+class InParts(ArraySplit):
+    """A split of which more than a few images do not fit in memory."""
+
+    def batch(self, indices):
+        assert len(indices) <= 9
+        return super().batch(indices)
+
+
+def test_training_images_are_read_in_batches_to_the_last(tiny, monkeypatch):
+    model, variables = tiny()
+    monkeypatch.setattr(latents, "_ROOM", 12 * 35 * 4)
+    means = sampling.mean_images(
+        model, sampling.generate(model, variables, jax.random.key(3), 9).canvases[-1]
+    )
+    stored = np.concatenate([split(25).images, np.rint(255 * means).astype(np.uint8)])
+    result = nearest.measure(model, variables, jax.random.key(3), InParts(stored, None, False), 9)
+    monkeypatch.undo()
+    whole = ArraySplit(stored, None, False)
+    assert result == nearest.measure(model, variables, jax.random.key(3), whole, 9)
+    without = nearest.measure(model, variables, jax.random.key(3), split(25), 9)
+    assert result["nearest_nll_max"] < without["nearest_nll_max"]  # found those at the end
 
 
 def test_the_caller_is_told_how_far(tiny):

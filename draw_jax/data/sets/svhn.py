@@ -25,7 +25,7 @@ class Numbers:
 
     In training every visit of a number has a crop of its own, at a uniform place. An index counts
     on over the epochs: `index % len` is the number, and its place a pure function of (seed, index).
-    In validation and test it is the middle.
+    In validation and test it is the middle, and in training without a seed.
     """
 
     files: tuple[np.ndarray, ...]  # uint8 [n, 64, 64, 3] each; memory maps
@@ -73,7 +73,7 @@ class Numbers:
         return below(draws(self.seed, "train", indices, 2), svhn_numbers.SIZE - CROP + 1)
 
 
-def read(data_dir: Path, manual_dir: str, split: str, flags: str, seed: int) -> Numbers:
+def read(data_dir: Path, manual_dir: str, split: str, flags: str, seed: int | None) -> Numbers:
     """Return one split, prepared from the original archives where it is not yet.
 
     Training and validation are the archives train and extra together, but for one number of six
@@ -85,7 +85,7 @@ def read(data_dir: Path, manual_dir: str, split: str, flags: str, seed: int) -> 
         manual_dir: a folder with the archives; "": they are downloaded (2.3 GB and 0.3 GB).
         split: train, validation or test.
         flags: what the caller's flags have before `data_dir` and `manual_dir`, for advice.
-        seed: of the crops in training.
+        seed: of the crops in training; None: they are from the middle there, too.
 
     Raises:
         DataNotFound: the archives cannot be had, are not the right ones or damaged, or the folder
