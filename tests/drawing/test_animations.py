@@ -43,6 +43,43 @@ def test_an_animation_reads_back_with_its_frames(tmp_path, kind, channels):
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp"])
+def test_a_colour_animation_shows_its_frames_but_for_the_rectangles(tmp_path, kind):
+    # 75 colours, which have room among a GIF's 256; the rectangle changes with t.
+    blocks = np.stack(np.meshgrid(*[[0.0, 0.25, 0.5, 0.75, 1.0]] * 2, [0.2, 0.6, 0.8]), -1)
+    frames = np.random.default_rng(0).permutation(np.tile(blocks.reshape(-1, 3), (8, 1)))
+    frames = frames.reshape(4, 1, 15, 10, 3).astype(np.float32)
+    windows = some_windows(4, 1)
+    windows.sigma_sq[:] = 0.0  # a line alone, nothing half transparent
+    path = animations.animation(frames, tmp_path / f"a.{kind}", windows, 3, scale=6)
+    with Image.open(path) as picture:
+        for t in range(4):
+            picture.seek(t)
+            shown = np.asarray(picture.convert("RGB"))[2:92, 2:62]
+            expected = enlarged(frames[t, 0], 6)
+            mark = coloured(shown, look.WRITE)
+            line = coloured(
+                rectangles.draw_window(expected, rectangles.window_at(windows, t, 0), 3, 6),
+                look.WRITE,
+            )
+            np.testing.assert_array_equal(mark, line)
+            assert 10 < mark.sum() < mark.size / 4
+            np.testing.assert_array_equal(shown[~mark], expected[~mark])
+
+
+def test_a_gif_of_more_colours_than_it_has_is_near_to_each(tmp_path):
+    y, x = np.mgrid[:32, :32] / np.float32(31)
+    frames = np.stack([x, y, (x + y) / 2], -1)[None, None].repeat(3, 0)
+    frames[1] = 1 - frames[1]
+    path = animations.animation(frames, tmp_path / "a.gif", scale=1)
+    with Image.open(path) as picture:
+        for t in range(3):
+            picture.seek(t)
+            shown = np.asarray(picture.convert("RGB"))[2:34, 2:34]
+            wrong = np.abs(shown.astype(int) - np.rint(255 * frames[t, 0]))
+            assert wrong.mean() < 8 and wrong.max() < 40
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp"])
 @pytest.mark.parametrize("time_steps", [1, 2, 64])
 def test_still_frames_are_all_kept_and_tell_t(tmp_path, kind, time_steps):
     frames = np.zeros((time_steps, 1, 8, 8, 1), np.float32)

@@ -46,8 +46,9 @@ def test_no_layout_in_reach_has_fewer_empty_cells(count):
     assert -count % columns == min(-count % c for c in reach)
 
 
-def test_nearest_column_is_apart_and_framed():
-    samples, neighbours = pictures(6, 5, 5, 1), pictures(2, 5, 5, 1, seed=1)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_nearest_column_is_apart_and_framed(channels):
+    samples, neighbours = pictures(6, 5, 5, channels), pictures(2, 5, 5, channels, seed=1)
     sheet = np.asarray(grids.with_nearest(samples, neighbours, columns=3, scale=4))
     # frame 3, then three panels of 20 with padding 2; gap 24 // 6 = 4; frame 3, one panel, frame 3
     # and beneath a line of text, which is wider; the sheet stands at its right end.

@@ -44,6 +44,33 @@ def test_a_window_of_a_film_strip_stays_in_its_panel():
     assert not changed.any()
 
 
+@pytest.mark.parametrize("colour", [look.WRITE, look.READ])
+def test_a_colour_picture_is_as_it_was_but_for_the_rectangle(colour):
+    frames = pictures(2, 1, 8, 8, 3)
+    # Each of one pixel around pixels 2 to 6 across, and 3 to 5 and then 2 to 4 down: 5 picture
+    # pixels each, the middle of pixel a beginning at 5 a - 3.
+    windows = SimpleNamespace(
+        g_x=np.array([[4.0], [4.0]]),
+        g_y=np.array([[4.0], [3.0]]),
+        sigma_sq=np.zeros((2, 1)),
+        delta=np.array([[2.0], [2.0]]),
+    )
+    windows.g_y[0], windows.delta[0] = 4.0, 1.0
+    strip = np.asarray(strips.film_strip(frames, windows, 3, colour, scale=5))
+    for t, (left, top, right, bottom) in enumerate([(12, 12, 22, 22), (7, 2, 27, 22)]):
+        panel = strip[look.LINE + 2 : look.LINE + 42, 2 + 42 * t : 42 + 42 * t]
+        expected = enlarged(frames[t, 0], 5)
+        for y, x in np.ndindex(40, 40):
+            across, down = left <= x <= right, top <= y <= bottom
+            if (across and y in (top, bottom)) or (down and x in (left, right)):
+                expected[y, x] = colour
+        np.testing.assert_array_equal(panel, expected)
+
+
+def test_the_colours_are_those_of_the_docs():
+    assert (look.WRITE, look.READ, look.ACCENT) == ((228, 32, 36), (64, 208, 96), (0, 114, 178))
+
+
 @pytest.mark.parametrize("time_steps", [1, 2, 7, 10, 11, 32, 64])
 def test_chosen_steps_are_few_and_even_with_both_ends(time_steps):
     steps = strips.evenly_spaced(time_steps)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from draw_jax.commands import evaluate
 from draw_jax.data import splits
 from draw_jax.data.interface import ArraySplit, LazyImages
 from draw_jax.drawing import kinds, latents, report, sampling
@@ -145,6 +146,15 @@ def test_a_run_tells_bits_in_metrics_progress_and_report(tmp_path, capsys):
     assert f"bits_per_dim {rows[-1]['bits_per_dim']:.3f}" in told[0]
     assert (run / "report.png").is_file()
     assert np.load(report.picture_path(run, 4).with_suffix(".npy")).shape == (64, 28, 28, 1)
+    words = [f"--workdir={run}", "--split=validation", f"--json={tmp_path / 'found.json'}"]
+    assert evaluate.command(["evaluate", *words, "--importance_samples=2"]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["bits_per_dim"] == pytest.approx(rows[-1]["bits_per_dim"], rel=1e-5)
+    printed = capsys.readouterr().out.splitlines()
+    assert json.loads(printed[-1]) == found
+    for name in ("bits_per_dim", "importance_weighted_bits_per_dim"):
+        (line,) = (line for line in printed if line.split()[0] == name)
+        assert line.split()[1:] == [f"{found[name]:.3f}", "+-", f"{found[f'{name}_se']:.3f}"]
 
 
 @pytest.mark.parametrize("binarization", ["dynamic", "fixed"])
