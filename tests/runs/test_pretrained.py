@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.agreement import agreement, loss_and_gradient
+from draw_jax.configs import digits
 from draw_jax.data import splits
 from draw_jax.drawing import sampling
 from draw_jax.runs import checkpoint, export
@@ -41,15 +42,61 @@ def test_shipped_weights_classify_digits_that_they_were_not_trained_on(name):
     assert (logits[0].argmax(-1) != labels).mean() > 0.5  # one wide glimpse does not do
 
 
+def assert_like(means, binarization, training=None):
+    """Asserts that samples are of trained weights, for which grey and alike stand those that are not.
+
+    Args:
+        means: of D given the last canvases, [N, H, W, C].
+        binarization: of what the model was trained on.
+        training: images of that, [M, H, W, C] in [0, 1]; None: they are not at hand.
+    """
+    assert np.isfinite(means).all()
+    if binarization != "none":  # ink and paper
+        assert np.mean((means < 0.1) | (means > 0.9)) > 0.7
+        assert 0.02 < means.mean() < 0.6
+        return
+    # Weights that were never trained have less than 0.02 of both.
+    assert np.median(means.std((1, 2, 3))) > 0.05
+    assert means.std(0).mean() > 0.05
+    if training is not None:  # samples are blurred, and a few of them
+        assert abs(means.mean() - training.mean()) < 0.1
+        assert 0.6 < means.std() / training.std() < 1.25
+
+
 @pytest.mark.parametrize("name", of_kind("draw"))
 def test_shipped_weights_draw(name):
-    _, model, variables = checkpoint.load(name)
-    trace = sampling.generate(model, variables, jax.random.key(0), 4)
+    config, model, variables = checkpoint.load(name)
+    trace = sampling.generate(model, variables, jax.random.key(0), 16)
     means = sampling.mean_images(model, trace.canvases[-1])
-    # Ink and paper, not the grey of weights that were never trained.
-    assert np.isfinite(means).all()
-    assert np.mean((means < 0.1) | (means > 0.9)) > 0.7
-    assert 0.02 < means.mean() < 0.6
+    of_digits = config.data.name == "digits"  # which need no files
+    training = splits.load(config.data, "train").images / 255 if of_digits else None
+    assert_like(means, config.data.binarization, training)
+
+
+def test_what_is_like_digits_and_what_is_not(tiny):
+    grey = splits.load(digits.get_config().data, "train").images / np.float32(255)
+    assert_like(grey[:16], "none", grey)
+    assert_like(np.round(grey[:16]), "dynamic")
+    model, variables = tiny(initialised=True, image_shape=(28, 28, 1))
+    trace = sampling.generate(model, variables, jax.random.key(0), 16)
+    untrained = sampling.mean_images(model, trace.canvases[-1])
+    blank = np.arange(16).reshape(-1, 1, 1, 1) / 15 * np.ones_like(untrained)
+    for means in (untrained, blank, grey[:1].repeat(16, 0)):
+        with pytest.raises(AssertionError):
+            assert_like(means, "none")
+    for means in (untrained, grey[:16] * np.nan):
+        with pytest.raises(AssertionError):
+            assert_like(means, "fixed")
+    for means in (1 - grey[:16], grey[:16] / 2):
+        assert_like(means, "none")
+        with pytest.raises(AssertionError):
+            assert_like(means, "none", grey)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_weights_are_small(name):
+    files = [path for path in (export.FOLDER / name).rglob("*") if path.is_file()]
+    assert len(files) >= 3 and sum(path.stat().st_size for path in files) < 6_000_000
 
 
 @pytest.mark.slow
