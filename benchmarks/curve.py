@@ -1,8 +1,14 @@
-"""A run's training and validation curves: python -m benchmarks.curve --workdir=runs/mnist."""
+"""A run's training and validation curves: python -m benchmarks.curve --workdir=runs/mnist.
 
+In bits per dimension where the run tells them, else in percent of errors, or in nats. Published
+results are drawn beside them: --levels="DRAW (paper)=80.97", or at several updates
+--points="DRAW (paper)=20000:5117.5,330000:5071.4".
+"""
+
+import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -15,7 +21,23 @@ from draw_jax.system import cli
 _MOST = 40  # points of the training curve
 _WORKDIR = flags.DEFINE_string("workdir", "", "A run directory that train.py made")
 _OUT = flags.DEFINE_string("out", "curve.png", "The picture")
-_LEVELS = flags.DEFINE_list("levels", [], "Published results to draw as lines: name=value")
+_LEVELS = flags.DEFINE_list(
+    "levels", [], "Published results to draw as lines: name=value, in the picture's unit"
+)
+_POINTS = flags.DEFINE_multi_string(
+    "points", [], "A published curve to draw, name=update:value,update:value; may come again"
+)
+
+Series = dict[str, tuple[Any, Any]]  # name -> (updates, values)
+
+
+class Shown(NamedTuple):
+    """What of the rows is drawn."""
+
+    metric: str
+    factor: float  # that it is shown with
+    label: str
+    digits: int  # after the point, in the table
 
 
 def main() -> int:
@@ -24,38 +46,93 @@ def main() -> int:
     rows = MetricsFile(run / "metrics.jsonl").rows()
     if not rows:
         raise checkpoint.CheckpointError(f"{run} holds no metrics")
-    metric, factor, label = _shown(rows)
-    series = {}
-    for split in ("train", "validation"):
-        points = [(r["step"], factor * r[metric]) for r in rows if r["split"] == split]
-        if split == "train" and len(points) > _MOST:  # of single batches, and so noisy
-            groups = np.array_split(points, _MOST)
-            points = [group.mean(axis=0) for group in groups]
-            split = f"train, means of {len(groups[0])} batches"
-        if points:
-            steps, values = zip(*points, strict=True)
-            series[split] = steps, values
-    levels = {}
-    for level in _LEVELS.value:
-        name, equals, value = level.rpartition("=")
-        if not equals:
-            raise ValueError(f"--levels: expected name=value, got {level!r}")
-        levels[name] = float(value)
+    metric, factor, label, digits = shown(rows)
+    series = of_run(rows, metric, factor)
+    for text in _POINTS.value:
+        name, points = published(text)
+        if name in series:
+            raise ValueError(f"--points: the name {name!r} is taken")
+        series[name] = points
+    levels = dict(level(text) for text in _LEVELS.value)
     curves.curves(series, _OUT.value, y_label=label, references=levels)
     print(f"| update | validation: {label} |\n|---|---|")
     for row in rows:
         if row["split"] == "validation":
             value, error = (factor * row[name] for name in (metric, f"{metric}_se"))
-            print(f"| {row['step']:,} | {value:.2f} +- {error:.2f} |")
+            print(f"| {row['step']:,} | {value:.{digits}f} +- {error:.{digits}f} |")
     print(_OUT.value)
     return 0
 
 
-def _shown(rows: list[dict[str, Any]]) -> tuple[str, float, str]:
-    """Returns the metric that the rows tell, the factor that it is shown with, and its name."""
+def shown(rows: list[dict[str, Any]]) -> Shown:
+    """Returns what is drawn of a run that tells these rows."""
     if any("error" in row for row in rows):
-        return "error", 100.0, "error, %"
-    return "elbo_loss", 1.0, "negative ELBO, nats per image"
+        return Shown("error", 100.0, "error, %", 2)
+    if any("bits_per_dim" in row for row in rows):
+        return Shown("bits_per_dim", 1.0, "bits per dimension", 3)
+    return Shown("elbo_loss", 1.0, "negative ELBO, nats per image", 2)
+
+
+def of_run(rows: list[dict[str, Any]], metric: str, factor: float) -> Series:
+    """Returns a run's own curves: training, of many rows their means in 40 groups, and validation."""
+    series: Series = {}
+    for split in ("train", "validation"):
+        points = [(r["step"], factor * r[metric]) for r in rows if r["split"] == split]
+        if split == "train" and len(points) > _MOST:  # of single batches, and so noisy
+            groups = np.array_split(points, _MOST)
+            points = [group.mean(axis=0) for group in groups]
+            most, least = len(groups[0]), len(groups[-1])
+            split = f"train, means of {least if most == least else f'{least} or {most}'} batches"
+        if points:
+            steps, values = zip(*points, strict=True)
+            series[split] = steps, values
+    return series
+
+
+def level(text: str) -> tuple[str, float]:
+    """Returns name and value of one of --levels, "name=value".
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    name, _, value = text.rpartition("=")
+    try:
+        return _named(name), _finite(value)
+    except ValueError:
+        raise ValueError(f"--levels: expected name=value, got {text!r}") from None
+
+
+def published(text: str) -> tuple[str, tuple[list[float], list[float]]]:
+    """Returns the name of one of --points, "name=update:value,update:value", and its curve.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    name, _, pairs = text.rpartition("=")
+    try:
+        points = []
+        for pair in pairs.split(","):
+            update, value = pair.split(":")
+            points.append((_finite(update), _finite(value)))
+        updates, values = zip(*sorted(points), strict=True)
+        return _named(name), (list(updates), list(values))
+    except ValueError:
+        raise ValueError(
+            f"--points: expected name=update:value,update:value, got {text!r}"
+        ) from None
+
+
+def _named(name: str) -> str:
+    if not name:
+        raise ValueError("expected a name")
+    return name
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("expected a number")
+    return value
 
 
 if __name__ == "__main__":
