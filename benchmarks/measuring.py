@@ -28,6 +28,13 @@ jax.config.update("jax_enable_compilation_cache", False)
 Name = TypeVar("Name", bound=Hashable)
 
 
+def refuse(names: Sequence[str], why: str) -> None:
+    """Raises ValueError if one of these flags is given, which would change nothing."""
+    for name in names:
+        if flags.FLAGS[name].present:
+            raise ValueError(f"--{name}: {why}")
+
+
 def draw_config() -> ConfigDict:
     """Returns --config, for a benchmark that knows the pieces of a Draw and of no other model.
 

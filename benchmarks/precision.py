@@ -33,9 +33,8 @@ flags.adopt_module_key_flags(measuring)
 
 def main() -> int:
     """Prints the figures and returns the exit code."""
-    for name in ("config", "repeats"):
-        if flags.FLAGS[name].present:
-            raise ValueError(f"--{name}: the run decides; give --workdir or --pretrained instead")
+    why = "the run decides; give --workdir or --pretrained instead"
+    measuring.refuse(("config", "repeats"), why)
     config, model, variables = checkpoint.load(_WORKDIR.value or _PRETRAINED.value)
     with config.unlocked():
         config.data.data_dir = _DATA_DIR.value or config.data.data_dir
