@@ -37,6 +37,13 @@ def command() -> list[str]:
     return [sys.executable, str(script), *measuring.config_flags_with(every)]
 
 
+def environment(kept: Path) -> dict[str, str]:
+    """Returns the environment of a training that finds and keeps things in a folder of its own."""
+    others = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
+    ours = {name: value for name, value in os.environ.items() if name not in others}
+    return ours | {"XDG_CACHE_HOME": str(kept)}
+
+
 def first_update(command: list[str], kept: Path) -> float:
     """Returns the seconds from starting a training to its first line of metrics, and ends it.
 
@@ -47,9 +54,6 @@ def first_update(command: list[str], kept: Path) -> float:
     Raises:
         NoUpdateError: it ended without an update, with what it said.
     """
-    environment = os.environ | {"XDG_CACHE_HOME": str(kept)}
-    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"):
-        environment.pop(name, None)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
         metrics = Path(folder, "run", "metrics.jsonl")
         began = time.perf_counter()
@@ -57,7 +61,7 @@ def first_update(command: list[str], kept: Path) -> float:
             [*command, f"--workdir={metrics.parent}"],
             stdout=subprocess.DEVNULL,
             stderr=said,
-            env=environment,
+            env=environment(kept),
         )
         try:
             while not (metrics.exists() and metrics.stat().st_size):

@@ -9,15 +9,14 @@ few seconds; promised is that their medians over the last quarter are those of t
 """
 
 import argparse
-import os
 import signal
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
 
+from benchmarks.held import Count, count
 from draw_jax.runs import stored
 from tests.campaigns.campaign import Broken
 from tests.campaigns.programs import Program
@@ -31,23 +30,6 @@ FIELDS = {
     "train.eval_every": 2000,
     "train.checkpoint_every": 500,
 }
-
-
-class Count(NamedTuple):
-    """What a process holds."""
-
-    mebibytes: float  # of its own: the system takes back those of files when it likes
-    files: int
-    threads: int
-
-
-def count(pid: int) -> Count:
-    """Returns what a process of Linux holds."""
-    status = dict(
-        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-    )
-    files = len(os.listdir(f"/proc/{pid}/fd"))
-    return Count(int(status["RssAnon"].split()[0]) / 1024, files, int(status["Threads"]))
 
 
 def medians(counts: list[Count]) -> Count:

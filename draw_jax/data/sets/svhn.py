@@ -73,6 +73,11 @@ class Numbers:
         return below(draws(self.seed, "train", indices, 2), svhn_numbers.SIZE - CROP + 1)
 
 
+def prepared_folder(data_dir: Path) -> Path:
+    """Return where the prepared files of a data_dir lie: uint8 [n, 64, 64, 3] each, PART.npy."""
+    return data_dir / "draw_svhn" / _VERSION
+
+
 def read(data_dir: Path, manual_dir: str, split: str, flags: str, seed: int | None) -> Numbers:
     """Return one split, prepared from the original archives where it is not yet.
 
@@ -91,8 +96,7 @@ def read(data_dir: Path, manual_dir: str, split: str, flags: str, seed: int | No
         DataNotFound: the archives cannot be had, are not the right ones or damaged, or the folder
             cannot be written or has no room.
     """
-    folder = data_dir / "draw_svhn" / _VERSION
-    files = []
+    folder, files = prepared_folder(data_dir), []
     for part in _PARTS[split]:
         path = folder / f"{part}.npy"
         try:
