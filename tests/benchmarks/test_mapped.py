@@ -108,7 +108,7 @@ def test_the_table_has_both_sets_and_nothing_is_left(command, tmp_path, capsys):
     folder, file = tmp_path / "disk", tmp_path / "figures.json"
     folder.mkdir()
     flags = (f"--folder={folder}", f"--json={file}")
-    for numbers, verdict in ((200, "kept"), (500, "not kept")):  # 98 and 245 MiB apart
+    for numbers, verdict in ((200, "reached"), (500, "missed")):  # 98 and 245 MiB apart
         assert command(f"--numbers={numbers}", *flags) == 0
         assert not list(folder.iterdir())
         figures = json.loads(file.read_text())
@@ -122,7 +122,7 @@ def test_the_table_has_both_sets_and_nothing_is_left(command, tmp_path, capsys):
         assert more == pytest.approx(images[0] - images[1], abs=10)
         out = capsys.readouterr().out.splitlines()
         assert out[-1] == (
-            f"the large set takes {more:+,.0f} MiB; at most +191 (200 MB) is demanded: {verdict}"
+            f"the large set takes {more:+,.0f} MiB; the aim is at most +191 (200 MB): {verdict}"
         )
         for line, name, found in zip(out[2:4], ("large", "small"), (large, small), strict=True):
             cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
@@ -137,6 +137,6 @@ def test_the_command_trains_on_both(tmp_path):
     commands = [(*words, f"--folder={tmp_path}"), (*words, f"--folder={tmp_path / 'nowhere'}")]
     done, mistake = forked(commands, cwd=ROOT, timeout=300, XLA_FLAGS=FAST_COMPILING)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "| large |             393 |" in done.stdout and done.stdout.endswith("kept\n")
+    assert "| large |             393 |" in done.stdout and done.stdout.endswith("reached\n")
     assert not list(tmp_path.iterdir())
     assert_one_error(mistake, 2, f"--folder: '{tmp_path}/nowhere' is no directory")
