@@ -79,10 +79,10 @@ def of_run(rows: list[dict[str, Any]], metric: str, factor: float) -> Series:
     for split in ("train", "validation"):
         points = [(r["step"], factor * r[metric]) for r in rows if r["split"] == split]
         if split == "train" and len(points) > _MOST:  # of single batches, and so noisy
-            groups = np.array_split(points, _MOST)
-            points = [group.mean(axis=0) for group in groups]
-            most, least = len(groups[0]), len(groups[-1])
-            split = f"train, means of {least if most == least else f'{least} or {most}'} batches"
+            least, more = divmod(len(points), _MOST)
+            steps, values = np.array(points).T
+            points = list(zip(*curves.means(steps, values, _MOST), strict=True))
+            split = f"train, means of {f'{least} or {least + 1}' if more else least} batches"
         if points:
             steps, values = zip(*points, strict=True)
             series[split] = steps, values

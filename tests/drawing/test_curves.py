@@ -75,6 +75,29 @@ def test_a_report_has_a_panel_for_every_metric_and_no_other(names):
         assert not train.get_marker() and validation.get_marker() == "o"
 
 
+def test_of_many_training_batches_a_report_shows_the_means():
+    rng = np.random.default_rng(0)
+    values = rng.normal(100, 20, 170)
+    values[[3, 169]] = math.nan, math.inf
+    rows = [{"step": 5 * k, "split": "train", "nll": v} for k, v in enumerate(values)]
+    rows += [{"step": 5 * k, "split": "validation", "nll": 100.0} for k in (50, 100, 150)]
+    raw, mean, validation = panels(curves.report_figure(rows, []))[METRICS["nll"]].get_lines()
+    assert [line.get_label() for line in (raw, mean, validation)] == [
+        *("train, single batches", "their running mean", "validation")
+    ]
+    assert raw.get_alpha() < 0.5
+    assert len(raw.get_xdata()) == 170 and len(mean.get_xdata()) == 40
+    finite = [
+        (5 * k, v) for k, v in enumerate(values) if math.isfinite(v)
+    ]  # 168: groups of 5 and 4
+    sizes = [5] * 8 + [4] * 32
+    for k, size in enumerate(sizes):
+        group = finite[sum(sizes[:k]) : sum(sizes[: k + 1])]
+        assert len(group) == size
+        assert mean.get_xdata()[k] == pytest.approx(sum(x for x, _ in group) / size)
+        assert mean.get_ydata()[k] == pytest.approx(sum(y for _, y in group) / size)
+
+
 def test_a_report_shows_the_kl_of_each_time_step():
     rows = ROWS[:4]
     title = "KL of each time step, latest validation"

@@ -69,6 +69,7 @@ _IN_A_ROW = 4  # metrics of a report side by side
 _NUMBERED = 20  # time steps or classes at most, for numbers in the picture
 _FEW = 10  # points of a curve that is shown whole, less than
 _MARKS = 40  # on a validation curve, at most about
+_MEANS = 40  # points of a training curve of more than twice as many batches
 
 
 def curves(
@@ -172,7 +173,7 @@ def report_figure(
     kl_nats = _checked("kl_nats [T]", kl_nats, 1)
     error_per_step = _checked("error_per_step [T]", error_per_step, 1)
     confusion = _checked("confusion [classes, classes]", confusion, 2)
-    pictures = [(step, _samples(images, shown)) for step, images, shown in _picked(sample_grids)]
+    pictures = grids.picked(sample_grids)
     lines = np.array_split(names, -(-len(names) // _IN_A_ROW))
     with style.context(["default", SETTINGS]):
         heights = [2.9] * len(lines) + [2.9] * bool(pictures) + [2.2] * (kl_nats is not None)
@@ -239,25 +240,8 @@ def _confusion(axes: Axes, confusion: np.ndarray) -> None:
         axes.text(column, row, text, ha="center", va="center", size=8, color=colour)
 
 
-def _picked(
-    sample_grids: Sequence[tuple[int, np.ndarray]],
-) -> list[tuple[int, np.ndarray, int]]:
-    """Returns at most five grids, evenly spaced, and how many columns of four images fit each."""
-    if not len(sample_grids):
-        return []
-    picked = np.unique(np.rint(np.linspace(0, len(sample_grids) - 1, 5)).astype(int))
-    columns = max(4, 16 // len(picked))
-    return [(*sample_grids[k], columns) for k in picked]
-
-
-def _samples(images: np.ndarray, columns: int) -> Image.Image:
-    """Returns the first images, four rows of `columns`; as they fit where there are fewer."""
-    shown = images[: 4 * columns]
-    return grids.grid(shown, columns if len(shown) == 4 * columns else None)
-
-
 def _metric(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str) -> None:
-    """Draws one metric of a run: training thin, validation marked."""
+    """Draws one metric of a run: training thin, of many batches their means, validation marked."""
     data = []
     for split, colour in (("train", _LINES[0]), ("validation", _LINES[1])):
         mine = [row for row in rows if row.get("split") == split and row.get(name) is not None]
@@ -265,14 +249,29 @@ def _metric(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str) -> None:
             continue
         x = np.array([row["step"] for row in mine], float)
         y = np.array([row[name] for row in mine], float)
+        label = split
+        if split == "train" and len(x) > 2 * _MEANS:  # of single batches: noise would hide the rest
+            shown = np.where(np.isfinite(y), y, np.nan)
+            axes.plot(
+                x, shown, color=colour, alpha=0.3, linewidth=0.8, label="train, single batches"
+            )
+            x, y = means(x, y, _MEANS)
+            label = "their running mean"
         data.append((x, y))
-        _curve(axes, x, y, split, colour, thin=split == "train")
+        _curve(axes, x, y, label, colour, thin=split == "train")
     _fit_y(axes, data, [], few=_FEW)
     axes.set(title=_METRICS[name], xlabel="update")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if data:
         axes.legend()
+
+
+def means(x: np.ndarray, y: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the means of so many groups of points, x and y [N]; y that is not finite is left out."""
+    groups = np.array_split(np.stack([x, y])[:, np.isfinite(y)], count, axis=1)
+    x, y = np.array([group.mean(axis=1) for group in groups if group.size]).reshape(-1, 2).T
+    return x, y
 
 
 def _curve(

@@ -1,6 +1,7 @@
 """Pictures side by side: samples, and samples beside their nearest training images."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -129,3 +130,21 @@ def with_nearest(
     picture.paste(Image.fromarray(sheet), (picture.width - shape[1], 0))
     picture.paste(name, (picture.width - name.width, shape[0]))
     return picture
+
+
+def picked(sample_grids: Sequence[tuple[int, np.ndarray]]) -> list[tuple[int, Image.Image]]:
+    """Returns a picture of at most five sets of samples, evenly spaced, with the step of each.
+
+    Args:
+        sample_grids: (step, images [N, H, W, C] in [0, 1]) in the order of steps. Of five the first 16
+            images are shown, of fewer more of each, in four rows, or as they fit where there are less.
+    """
+    if not len(sample_grids):
+        return []
+    chosen = np.unique(np.rint(np.linspace(0, len(sample_grids) - 1, 5)).astype(int))
+    columns = max(4, 16 // len(chosen))
+    pictures = []
+    for step, images in (sample_grids[k] for k in chosen):
+        shown = images[: 4 * columns]
+        pictures.append((step, grid(shown, columns if len(shown) == 4 * columns else None)))
+    return pictures
