@@ -98,7 +98,7 @@ def _card(
         rows = metrics.MetricsFile(run / "metrics.jsonl").rows()
         training = card.Training(step, metrics.minutes(rows, config.train.batch_size, step))
     parameters = sum(leaf.size for leaf in leaves.flatten(params).values())
-    return card.text(name, config, parameters, training, results)
+    return card.text(name, config, parameters, training, results, _DTYPE.value)
 
 
 def command(argv: Sequence[str]) -> int:

@@ -38,6 +38,7 @@ def text(
     parameters: int,
     training: Training | None = None,
     results: Sequence[dict[str, Any]] = (),
+    dtype: str = "float32",
 ) -> str:
     """Returns a card with all that is told, and "(to fill in)" for what is not.
 
@@ -47,6 +48,7 @@ def text(
         parameters: how many numbers they are.
         training: of the run; None where it is not known.
         results: of `evaluate.py --json` of these weights, one for each measurement.
+        dtype: that they are kept in.
     """
     update = f"{training.step:,} updates" if training else f"{_FILL_IN} updates"
     lines = [
@@ -59,12 +61,8 @@ def text(
         "## Data and protocol",
         "\n".join(_data(config, results)),
         "## Model",
-        f"{_model(config)}; {parameters:,} parameters. [config.json](config.json) holds every field."
-        + (
-            " The weights are\nthe EMA (exponential moving average) of the trained ones."
-            if config.train.average_decay
-            else ""
-        ),
+        f"{_model(config)}; {parameters:,} parameters. [config.json](config.json) holds every field. "
+        + _weights(config, dtype),
         "## Training",
         _training(config, training),
         _shell(
@@ -142,8 +140,15 @@ def _training(config: ConfigDict, training: Training | None) -> str:
     )
 
 
+def _weights(config: ConfigDict, dtype: str) -> str:
+    kept = "the EMA (exponential moving average) of the trained ones"
+    rounded = ", rounded to float16" if dtype == "float16" else ""
+    return f"The weights are {kept if config.train.average_decay else 'those of the last update'}{rounded}."
+
+
 def _time(minutes: float) -> str:
-    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
+    whole = round(minutes)
+    return f"{whole} minute{'s' * (whole != 1)}" if minutes < 120 else f"{minutes / 60:.1f} hours"
 
 
 def _start(config: ConfigDict) -> str:

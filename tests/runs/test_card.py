@@ -89,6 +89,17 @@ def test_what_is_not_known_is_to_fill_in(minutes):
 
 def test_a_short_training_is_told_in_minutes():
     assert "about 9 minutes of updates alone" in made("digits", minutes=9.2)
+    assert "about 1 minute of updates alone" in made("digits", minutes=0.8)
+
+
+def test_how_the_weights_were_made_is_told():
+    config = importlib.import_module("draw_jax.configs.digits").get_config()
+    assert "of the trained ones.\n" in card.text("digits", config, 1)
+    assert "of the trained ones, rounded to float16.\n" in card.text(
+        "digits", config, 1, dtype="float16"
+    )
+    config.train.average_decay = 0.0
+    assert "The weights are those of the last update.\n" in card.text("digits", config, 1)
 
 
 def test_where_a_run_began_is_in_its_command():
