@@ -58,7 +58,8 @@ def picture(kernels: list[np.ndarray]) -> Image.Image:
             (np.full((_SWATCH, _SWATCH, 3), value, np.uint8), text)
             for value, text in ((255, f"{largest:.2f}"), (128, "0"), (0, f"-{largest:.2f}"))
         ]
-        name = f"layer {number}: {filters} filters (columns) of {inputs} inputs (rows)"
+        of = f"{inputs} input{'s' * (inputs != 1)} (row{'s' * (inputs != 1)})"
+        name = f"layer {number}: {filters} filters (columns) of {of}"
         title = Image.new("RGB", (look.PADDING + int(look.font().getlength(name)) + 1, look.LINE))
         title.paste(look.BACKGROUND, (0, 0, *title.size))
         look.write_text(title, (look.PADDING, look.LINE / 2), name, "lm")
