@@ -34,6 +34,9 @@ def imported(*names):
     for name in set(sys.modules) - modules_before:
         if name.startswith("benchmarks"):
             del sys.modules[name]
+            package, _, module = name.rpartition(".")
+            if hasattr(sys.modules.get(package), module):  # else `from benchmarks import` finds it
+                delattr(sys.modules[package], module)
     for name, (flag, owner) in aside.items():
         flags.FLAGS[name] = flag
         flags.FLAGS.register_flag_by_module(owner, flag)
