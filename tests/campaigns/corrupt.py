@@ -165,7 +165,7 @@ def _must(outcome: Outcome) -> Outcome:
 
 def _numbers(outcome: Outcome) -> dict[str, Any]:
     found = json.loads(outcome.out.splitlines()[-1])
-    return {name: value for name, value in found.items() if name != "run"}
+    return {name: value for name, value in found.items() if name not in ("run", "checkpoint")}
 
 
 # --- damage
