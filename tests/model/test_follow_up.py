@@ -242,7 +242,7 @@ def test_the_loss_is_the_negative_elbo_and_the_weighted_cross_entropy():
         pytest.param("model_1", marks=pytest.mark.slow),
         "model_1_images",
         pytest.param("model_2", marks=pytest.mark.slow),
-        "model_3",
+        pytest.param("model_3", marks=pytest.mark.slow),
     ],
 )
 def test_every_leaf_moves_in_one_update(name):

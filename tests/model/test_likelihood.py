@@ -196,19 +196,21 @@ def test_a_model_reads_three_channels_and_writes_six(tiny, attention):
     rng = np.random.default_rng(1)
     x = jnp.asarray((rng.integers(0, 256, (2, 7, 5, 3)) / 255).astype(np.float32))
     eps = jnp.asarray(rng.standard_normal((3, 2, TINY["latent_size"])).astype(np.float32))
-    output = model.apply(variables, x, eps, trace=True)
+    output = jax.jit(lambda *args: model.apply(*args, trace=True))(variables, x, eps)
     canvases = output.trace.canvases
     assert canvases.shape == (3, 2, 7, 5, 6)
     np.testing.assert_allclose(output.nll, DISCRETIZED_LOGISTIC.nll(canvases[-1], x), rtol=1e-6)
     z = output.trace.mean + jnp.exp(output.trace.log_std) * eps
-    again = model.apply(variables, z, method="generate").canvases
+    generate = jax.jit(lambda *args: model.apply(*args, method="generate"))
+    again = generate(variables, z).canvases
     np.testing.assert_allclose(again, canvases, rtol=1e-5, atol=1e-6)  # z is rounded otherwise
 
+    @jax.jit
     def loss(variables):
         output = model.apply(variables, x, eps)
         return (output.nll + output.kl.sum(0)).sum()
 
-    gradient = jax.grad(loss)(variables)
+    gradient = jax.jit(jax.grad(loss))(variables)
     rng = np.random.default_rng(2)
     direction = jax.tree.map(lambda a: jnp.asarray(rng.standard_normal(a.shape)), variables)
     with jax.enable_x64(True):

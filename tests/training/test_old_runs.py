@@ -89,6 +89,7 @@ def test_a_run_of_any_kind_from_before_a_field_is_the_same_run(name, lacking):
     assert settings.differing_fields(config, old) == ["config.data.resize: False -> True"]
 
 
+@pytest.mark.slow
 def test_it_gives_the_numbers_that_it_gave(old, tmp_path):
     result = tmp_path / "result.json"
     flags = (f"--workdir={old}", "--split=test", "--importance_samples=3", f"--json={result}")
