@@ -2,7 +2,8 @@
 
     python train.py --config=configs/study_model_1_images.py
 
-Not yet trained to its end.
+Reaches 90.3 nats (negative ELBO, validation, mean of 3 seeds) in about 30 minutes of one
+AMD EPYC (Zen 5) core: docs/study.md.
 """
 
 from ml_collections import ConfigDict
