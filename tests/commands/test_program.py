@@ -101,7 +101,7 @@ def test_commands_can_be_called_more_than_once_in_one_process(capsys, monkeypatc
     assert printed.out.startswith("cluttered_mnist ") and printed.err.count("error: ") == 2
 
 
-@pytest.mark.parametrize("in_thread", [False, True])
+@pytest.mark.parametrize("in_thread", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_python_trains_in_any_thread(tmp_path, in_thread, capsys):
     config = small_config(**NO_ATTENTION | {"train.num_steps": 2, "train.eval_every": 2})
     codes = []

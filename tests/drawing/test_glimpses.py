@@ -330,6 +330,7 @@ def test_a_digit_of_ones_own_is_as_large_as_those_of_the_clutter(tmp_path):
     assert own_picture.box(ConfigDict({"name": "image_folder"})) is None
 
 
+@pytest.mark.slow
 def test_ram_shows_the_patches_that_its_retina_saw():
     model = Ram((10, 12, 1), T, 5, read_size=4, scales=2, core_size=6, location_std=0.5)
     variables = initial(model, jax.random.key(1))

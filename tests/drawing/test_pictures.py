@@ -33,7 +33,8 @@ def make_job(tmp_path, image_shape=(12, 10, 1), read_size=3, write_size=2, **cha
 
 @pytest.mark.parametrize("kind", OF_DRAW)
 @pytest.mark.parametrize(
-    ("image_shape", "read_size", "write_size"), [((12, 10, 1), 3, 2), ((9, 8, 3), 0, 0)]
+    ("image_shape", "read_size", "write_size"),
+    [((12, 10, 1), 3, 2), pytest.param((9, 8, 3), 0, 0, marks=pytest.mark.slow)],
 )
 def test_every_kind_saves_readable_pictures_and_arrays(
     tmp_path, kind, image_shape, read_size, write_size

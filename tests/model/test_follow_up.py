@@ -40,9 +40,9 @@ MODELS = [
     (Model3, LAYERS | NO_READ | {"privy": False}),
 ]
 CASES = [*((Draw, fields) for fields in SWITCHES), *MODELS]
-# The gradients of every kind: of each its most switches at once, every day; others for CI.
-DAILY = [SWITCHES[4], *(MODELS[k][1] for k in (2, 4, 7))]
-OFTEN = [SWITCHES[0], SWITCHES[3], *(MODELS[k][1] for k in (1, 3, 6))]
+# The gradients of all kinds but one: of each its most switches at once, every day; others for CI.
+DAILY = [SWITCHES[4], *(MODELS[k][1] for k in (2, 7))]
+OFTEN = [SWITCHES[0], SWITCHES[3], *(MODELS[k][1] for k in (1, 3, 4, 6))]
 GRADIENTS = [
     pytest.param(
         kind,
@@ -178,7 +178,15 @@ def test_the_gradient_is_that_of_plain_autodiff(kind, fields):
         assert np.any(b != 0) != (path[1].key in unseen), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize(("kind", "fields"), MODELS, ids=str)
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        pytest.param(
+            *MODELS[k], marks=() if k in (2, 3, 5, 7) else pytest.mark.slow, id=str(MODELS[k])
+        )
+        for k in range(len(MODELS))
+    ],
+)
 def test_generation_repeats_the_training_canvases(kind, fields):
     model, variables, x, eps = make(kind, fields)
     seen = infer(model, variables, x, eps).trace
@@ -240,7 +248,7 @@ def test_the_loss_is_the_negative_elbo_and_the_weighted_cross_entropy():
     "name",
     [
         pytest.param("model_1", marks=pytest.mark.slow),
-        "model_1_images",
+        pytest.param("model_1_images", marks=pytest.mark.slow),
         pytest.param("model_2", marks=pytest.mark.slow),
         pytest.param("model_3", marks=pytest.mark.slow),
     ],

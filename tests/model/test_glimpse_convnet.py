@@ -60,9 +60,14 @@ def alone(model, variables):
     "fields",
     [
         {},
-        {"fine_size": 4, "filters": (3,), "stride": 1, "image_shape": (8, 9, 1)},
-        CONTEXT,
         CONTEXT | {"context_pool": 3, "stride": 1},
+        *(
+            pytest.param(fields, marks=pytest.mark.slow)
+            for fields in (
+                {"fine_size": 4, "filters": (3,), "stride": 1, "image_shape": (8, 9, 1)},
+                CONTEXT,
+            )
+        ),
     ],
     ids=str,
 )
@@ -139,6 +144,7 @@ def test_the_net_moves_the_windows_and_leaves_the_classifiers_answer():
         assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, path
 
 
+@pytest.mark.slow
 def test_the_context_tells_images_apart_and_learns():
     model, variables = make(**CONTEXT)
     x = images(model)

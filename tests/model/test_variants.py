@@ -280,6 +280,7 @@ def test_one_glimpse_chooses_nothing():
     np.testing.assert_array_equal(terms["baseline"], 0)
 
 
+@pytest.mark.slow
 def test_an_update_sees_the_mean_of_several_episodes():
     model = Ram(**(RAM | {"monte_carlo_samples": 3}))
     weights, x, key = variables(model), images(model), jax.random.key(5)
@@ -388,6 +389,7 @@ def test_models_of_equal_fields_share_their_task():
         assert build.task(make(**fields)) is build.task(make(**listed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SMALL)
 def test_every_leaf_moves_in_one_update(kind):
     config = config_of(kind)

@@ -42,6 +42,7 @@ def test_eight_devices_continue_what_one_began_and_back(single, tmp_path):
     assert_close_rows(rows(tmp_path), single)
 
 
+@pytest.mark.slow
 def test_a_batch_that_the_devices_do_not_divide(tmp_path):
     returncode, _, errors = finish(
         start(tmp_path, {"train.batch_size": 30}, XLA_FLAGS=EIGHT_DEVICES)
