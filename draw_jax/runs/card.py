@@ -70,7 +70,7 @@ def text(
             f"draw-jax export --workdir=runs/{name} --out=draw_jax/pretrained/{name} --dtype=float16",
         ),
         "## Numbers",
-        _numbers(name, results),
+        _numbers(name, config, results),
         "## Limits",
         f"- {_FILL_IN}",
         "## Licence",
@@ -89,7 +89,8 @@ def _size(config: ConfigDict) -> str:
 
 
 def _data(config: ConfigDict, results: Sequence[dict[str, Any]]) -> list[str]:
-    counts = {found["split"]: f"{found['split']} {found['images']:,}" for found in results}
+    whole = [found for found in results if not found.get("first_images")]
+    counts = {found["split"]: f"{found['split']} {found['images']:,}" for found in whole}
     measured = f" Measured: {', '.join(counts.values())} images." if counts else ""
     lines = [
         f"- Data set `{config.data.name}`, images {_BINARISED[config.data.binarization]}.{measured}",
@@ -129,21 +130,20 @@ def _training(config: ConfigDict, training: Training | None) -> str:
     schedule = f"Adam at {train.learning_rate:g}"
     if train.decay_steps:
         schedule += f", falling by a cosine over {train.decay_steps:,} updates"
+    if train.clip_norm:
+        schedule += f", gradients clipped at {train.clip_norm:g}"
     of = (
         f"about {_time(training.minutes)} of updates alone, by their median speed, on"
         if training and math.isfinite(training.minutes)
         else f"{_FILL_IN}: hours, on"
     )
-    return (
-        f"Batch {train.batch_size}, {schedule}, gradients clipped at {train.clip_norm:g}; {of} a machine "
-        f"{_FILL_IN}."
-    )
+    return f"Batch {train.batch_size}, {schedule}; {of} a machine {_FILL_IN}."
 
 
 def _weights(config: ConfigDict, dtype: str) -> str:
     kept = "the EMA (exponential moving average) of the trained ones"
     rounded = ", rounded to float16" if dtype == "float16" else ""
-    return f"The weights are {kept if config.train.average_decay else 'those of the last update'}{rounded}."
+    return f"The weights are {kept if config.train.average_decay else 'those after that update'}{rounded}."
 
 
 def _time(minutes: float) -> str:
@@ -156,7 +156,7 @@ def _start(config: ConfigDict) -> str:
     return f" --init_from={shlex.quote(source)}" if source else ""
 
 
-def _numbers(name: str, results: Sequence[dict[str, Any]]) -> str:
+def _numbers(name: str, config: ConfigDict, results: Sequence[dict[str, Any]]) -> str:
     if not results:
         return f"{_FILL_IN}, by --results: what `draw-jax evaluate --json` wrote."
     shown = [key for key in _COLUMNS if any(key in found for found in results)]
@@ -170,6 +170,8 @@ def _numbers(name: str, results: Sequence[dict[str, Any]]) -> str:
             command += f" --importance_samples={found['importance_samples']}"
         if found.get("first_images"):
             command += f" --images={found['images']}"
+        if (seed := found.get("seed", config.seed)) != config.seed:
+            command += f" --seed={seed}"
         cells = [_cell(found, key) for key in shown]
         rows.append([found["split"], *cells, f"{found['images']:,}", f"`{command}`"])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -64,6 +64,9 @@ def test_what_a_measurement_lacks_is_a_dash_and_its_flags_are_in_its_command():
     assert [row.count("|") for row in rows] == [8, 8]
     assert "| - | 10,000 |" in rows[0] and "| 85.12 +- 0.70 | 1,000 |" in rows[1]
     assert "--split=test --importance_samples=100 --images=1000`" in rows[1]
+    assert "Measured: test 10,000 images." in made("mnist", RESULT, weighted)  # all of them
+    assert "--split=test --seed=7`" in made("mnist", RESULT | {"seed": 7})
+    assert "--seed" not in made("mnist", RESULT | {"seed": 0})
 
 
 def test_bits_have_three_places_and_a_classifier_its_interval():
@@ -99,7 +102,13 @@ def test_how_the_weights_were_made_is_told():
         "digits", config, 1, dtype="float16"
     )
     config.train.average_decay = 0.0
-    assert "The weights are those of the last update.\n" in card.text("digits", config, 1)
+    assert "The weights are those after that update.\n" in card.text("digits", config, 1)
+
+
+def test_what_does_not_clip_says_nothing_of_it():
+    assert "Adam at 0.003, falling by a cosine over 5,000 updates; about" in made(
+        "mnist", **{"train.clip_norm": 0.0}
+    )
 
 
 def test_where_a_run_began_is_in_its_command():
