@@ -120,14 +120,24 @@ class DrawCell(nn.Module):
             read_raw=read_raw,
         )
 
-    def share(self, x: jax.Array) -> Share | None:
-        """Returns what images give the encoder alike at every step, made once; None = nothing.
+    @property
+    def _reads_image_whole(self) -> bool:
+        """Returns whether the image itself is the first half of what is read, eq. 17."""
+        return not self.read_size and self.encoder_input == "both" and self.reader is None
 
-        Without attention the image itself is half of what is read, eq. 17.
+    def share(self, x: jax.Array, features: jax.Array | None) -> Share | None:
+        """Returns what the encoder is given alike at every step, made once; None = nothing.
+
+        Args:
+            x: [B, H, W, C].
+            features: of the images, as for `infer_step`.
         """
-        if self.read_size or self.encoder_input == "error" or self.reader is not None:
-            return None
-        return self.encoder.share(x.reshape(len(x), -1))
+        alike = {0: x.reshape(len(x), -1)} if self._reads_image_whole else {}
+        if features is not None:  # right behind what is read
+            height, width, channels = self.image_shape
+            images = 1 if self.encoder_input == "error" else 2
+            alike[images * channels * (self.read_size**2 or height * width)] = features
+        return self.encoder.share(alike) if alike else None
 
     def infer_step(
         self,
@@ -144,11 +154,12 @@ class DrawCell(nn.Module):
             x: [B, H, W, C], in [0, 1].
             eps: standard normal noise of this step, [B, Z].
             features: of the images, that the encoder is given besides, [B, K]; None for none.
-            share: of the images, from the method `share`; None = made here.
+            share: of images and features, from the method `share`; None = made here.
         """
         x_err = likelihood.named(self.likelihood).error_image(x, state.canvas)  # eq. 3
-        r, read_window = self._read(x if share is None else None, x_err, state.read_raw)  # eq. 4
-        seen = [r] if features is None else [r, features]
+        known = share is not None and self._reads_image_whole
+        r, read_window = self._read(None if known else x, x_err, state.read_raw)  # eq. 4
+        seen = [r] if features is None or share is not None else [r, features]
         inputs = [*seen, state.h_dec] if self.privy else seen
         h_enc, cell_enc = self.encoder(inputs, state.h_enc, state.cell_enc, share)  # eq. 5
         mean, log_std = jnp.split(self.posterior(h_enc), 2, axis=-1)  # eqs 1, 2

@@ -100,8 +100,9 @@ class Draw(nn.Module):
             return state, (kl, step_trace if trace else None)
 
         first = self.cell.initial_state(len(x))
-        share = None if self.is_initializing() else self.cell.share(x)
-        seen = (x, self.features(x), share)
+        features = self.features(x)
+        share = None if self.is_initializing() else self.cell.share(x, features)
+        seen = (x, features, share)
         state, (kl, steps) = unroll(step, self.cell, first, seen, eps, len(eps), self.unroll)
         nll = likelihood.named(self.likelihood).nll(state.canvas, x)  # eq. 9
         return Output(nll, kl, steps)

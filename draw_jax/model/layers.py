@@ -15,17 +15,17 @@ from draw_jax.model.gradients.layers import (
     product,
     replayed,
 )
-from draw_jax.model.gradients.unroll import INPUTS, PERTURBATIONS, RESULTS, View
+from draw_jax.model.gradients.unroll import INPUTS, PERTURBATIONS, RESULTS, Rows, Told, View
 
 _FLOAT32 = jnp.float32
 _NORMAL = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 class Share(NamedTuple):
-    """What a linear map gets of its first inputs, which are the same at every step of an unroll."""
+    """What a linear map gets of those inputs that are the same at every step of an unroll."""
 
-    added: jax.Array  # their product with the first rows of the kernel, [B, features]
-    rows: View  # of the kernel, those for the other inputs
+    added: jax.Array  # their product with their rows of the kernel, [B, features]
+    kernel: View  # its rows for the other inputs
 
 
 class Linear(nn.Module):
@@ -46,15 +46,16 @@ class Linear(nn.Module):
 
         Args:
             x: [B, K].
-            share: of inputs that stand before x, from the method `share`.
+            share: of the inputs that x lacks, from the method `share`.
         """
         if share is None:
             kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), _FLOAT32)
         else:
-            kernel = share.rows.array
+            kernel = share.kernel.array
         bias = self.param("bias", self.bias_init, (self.features,), _FLOAT32)
         if self.has_variable(PERTURBATIONS, "y"):  # in the loop back of `unroll`
-            self.put_variable(INPUTS, operand_type(kernel, self.dtype), x)
+            told = Told(x, None if share is None else share.kernel.rows)
+            self.put_variable(INPUTS, operand_type(kernel, self.dtype), told)
             result: jax.Array = self.get_variable(RESULTS, "y")
             perturbation: jax.Array = self.get_variable(PERTURBATIONS, "y")
             if share is not None:
@@ -69,10 +70,18 @@ class Linear(nn.Module):
             self.put_variable(RESULTS, "y", y)
         return y
 
-    def share(self, x: jax.Array) -> Share:
-        """Returns what the first of the inputs give, [B, K]; the module has its parameters already."""
-        first, rows = jnp.split(self.get_variable("params", "kernel"), [x.shape[-1]])
-        return Share(product(x, first, self.dtype), View(rows))
+    def share(self, inputs: Mapping[int, jax.Array]) -> Share:
+        """Returns what some of the inputs give; the module has its parameters already.
+
+        Args:
+            inputs: one or more of [B, any], each by the first of its rows of the kernel, from 0, in
+                ascending order.
+        """
+        kernel: jax.Array = self.get_variable("params", "kernel")
+        rows = Rows(tuple((first, first + x.shape[-1]) for first, x in inputs.items()))
+        given = jnp.concatenate([*inputs.values()], axis=-1)
+        others = rows.others(len(kernel))
+        return Share(product(given, rows.of(kernel), self.dtype), View(others.of(kernel), others))
 
 
 class LSTM(nn.Module):
@@ -114,13 +123,13 @@ class LSTM(nn.Module):
             inputs: of this step.
             h_tm1: [B, size].
             cell_tm1: [B, size].
-            share: of an input that stands before them, from the method `share`.
+            share: of the inputs that are not among them, from the method `share`.
         """
         return lstm_step(self.gates(jnp.concatenate([*inputs, h_tm1], axis=-1), share), cell_tm1)
 
-    def share(self, x: jax.Array) -> Share:
-        """Returns what a first input [B, any], the same at every step, gives."""
-        return self.gates.share(x)
+    def share(self, inputs: Mapping[int, jax.Array]) -> Share:
+        """Returns what inputs that are the same at every step give, each by its first row."""
+        return self.gates.share(inputs)
 
 
 class Convolutions(nn.Module):

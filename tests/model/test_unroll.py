@@ -119,7 +119,7 @@ def test_the_loop_back_makes_no_product_of_the_loop_forward_again():
 
 
 class Seeing(nn.Module):
-    """An LSTM that is given the same image at every step, in a Python loop or by its share."""
+    """An LSTM that is given the same images at every step, in a Python loop or by their share."""
 
     loop: bool
     dtype: str = "float32"
@@ -127,14 +127,15 @@ class Seeing(nn.Module):
     def setup(self):
         self.lstm = LSTM(3, self.dtype)
 
-    def __call__(self, x, image):
+    def __call__(self, x, first, later):
         def step(module, state, constants, x):
-            state = module.lstm([*([image] if module.loop else []), x], *state, constants)
+            inputs = [first, x, later] if module.loop else [x]
+            state = module.lstm(inputs, *state, constants)
             return state, state[0]
 
         state = (jnp.ones((x.shape[1], 3)), jnp.ones((x.shape[1], 3)))
         if not self.loop:
-            share = self.lstm.share(image)
+            share = self.lstm.share({0: first, 9: later})
             return unroll(step, self, state, share, x, len(x))
         given = []
         for x_t in x:
@@ -144,18 +145,18 @@ class Seeing(nn.Module):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("bfloat16", 1e-2)])
-def test_what_an_image_adds_at_every_step_may_be_made_once(dtype, tolerance):
+def test_what_images_add_at_every_step_may_be_made_once(dtype, tolerance):
     """In bfloat16 the gradient by the share is rounded once, not at every step."""
     rng = np.random.default_rng(0)
-    x, image = normal(rng, 6, 2, 4), normal(rng, 2, 5)
-    variables = Seeing(loop=True, dtype=dtype).init(jax.random.key(0), x, image)
+    given = normal(rng, 6, 2, 4), normal(rng, 2, 5), normal(rng, 2, 3)  # 9 rows before the last
+    variables = Seeing(loop=True, dtype=dtype).init(jax.random.key(0), *given)
     weights = normal(rng, 6, 2, 3)
 
     def loss(loop, *arguments):
         return (weights * Seeing(loop, dtype).apply(*arguments)[1]).sum()
 
     def gradients(loop):
-        made = jax.jit(jax.value_and_grad(loss, argnums=(1, 2, 3)), static_argnums=0)
-        return made(loop, variables, x, image)
+        made = jax.jit(jax.value_and_grad(loss, argnums=(1, 2, 3, 4)), static_argnums=0)
+        return made(loop, variables, *given)
 
     assert_equal(gradients(False), gradients(True), tolerance)

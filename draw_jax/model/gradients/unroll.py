@@ -7,12 +7,14 @@ without its matrix products, and pulls the gradient through it. The gradient of 
 sum_t x_t^T g_t, is one product for all steps together.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from draw_jax.model.gradients.layers import weight_gradients
@@ -27,13 +29,49 @@ PERTURBATIONS = "linear_perturbations"  # zeros, whose gradients are those by th
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Some of the rows of a kernel, in blocks."""
+
+    blocks: tuple[tuple[int, int], ...]  # the first row of each and the one behind its last, from 0
+
+    def of(self, kernel: jax.Array) -> jax.Array:
+        """Returns these rows of a kernel [K, features]."""
+        return jnp.concatenate([kernel[first:end] for first, end in self.blocks])
+
+    def others(self, count: int) -> "Rows":
+        """Returns those of a kernel of so many rows that are not these, which ascend."""
+        ends = [0, *(row for block in self.blocks for row in block), count]
+        blocks = zip(ends[::2], ends[1::2], strict=True)
+        return Rows(tuple((first, end) for first, end in blocks if first < end))
+
+    def placed(self, rows: jax.Array, count: int) -> jax.Array:
+        """Returns a kernel of so many rows, 0 but for these, which are given [any, features]."""
+        ends = np.cumsum([end - first for first, end in self.blocks])
+        blocks = dict(zip(self.blocks, jnp.split(rows, ends[:-1]), strict=True))
+        blocks |= {
+            (first, end): jnp.zeros((end - first, rows.shape[-1]), rows.dtype)
+            for first, end in self.others(count).blocks
+        }
+        return jnp.concatenate([blocks[block] for block in sorted(blocks)])
+
+
 class View(NamedTuple):
-    """A constant that is part of a parameter: its gradient is in that of the parameter.
+    """A constant that is part of a kernel: its gradient is in that of the kernel.
 
     A slice of a parameter within the loop would be copied at every step.
     """
 
     array: Any  # or, of what is asked of arguments, a flag
+    rows: Rows  # of the kernel
+
+
+class Told(NamedTuple):
+    """What a linear map tells of a step in the loop back."""
+
+    x: jax.Array  # its inputs, but for those that are shared by all steps, [B, any]
+    rows: Rows | None  # of the kernel, by which they are multiplied; None: all
 
 
 def unroll(
@@ -161,10 +199,10 @@ def _backward(
     )
     d_maps: dict[tuple[str, ...], jax.Array] = {}
     d_flat = flatten_dict(d_results)
-    for (*path, dtype), x in flatten_dict(inputs).items():
-        d_kernel, d_bias = weight_gradients(x, d_flat[*path, "y"], dtype)
-        before = len(flat[*path, "kernel"]) - len(d_kernel)  # rows of inputs that are shared
-        d_kernel = jnp.pad(d_kernel, ((before, 0), (0, 0)))
+    for (*path, dtype), told in flatten_dict(inputs).items():
+        d_kernel, d_bias = weight_gradients(told.x, d_flat[*path, "y"], dtype)
+        if told.rows is not None:
+            d_kernel = told.rows.placed(d_kernel, len(flat[*path, "kernel"]))
         d_maps |= {(*path, "kernel"): d_kernel, (*path, "bias"): d_bias}
     return unflatten_dict(d_maps | d_others), d_state, d_constants, d_xs
 
@@ -180,7 +218,7 @@ def _held(tree: Any, wanted: Any) -> Any:
 
 def _flags(argument: Any) -> Any:
     def flag(leaf: Any) -> Any:
-        return View(False) if isinstance(leaf, View) else leaf.perturbed
+        return View(False, leaf.rows) if isinstance(leaf, View) else leaf.perturbed
 
     return jax.tree.map(flag, argument, is_leaf=lambda a: _is_primal(a) or isinstance(a, View))
 
