@@ -1,4 +1,4 @@
-"""CIFAR-10 turned grey, 32x32, with attention (Table 3 has 64 steps and colour).
+"""CIFAR-10 turned grey, by the sizes of the 2016 follow-up study (docs/study.md), with attention.
 
     python train.py --config=configs/cifar10_grey.py
 
@@ -15,5 +15,10 @@ def get_config() -> ConfigDict:
     config.data.name = "cifar10"
     config.data.grey = True
     config.model.image_shape = (32, 32, 1)
-    config.model.latent_size = 200
+    config.model.time_steps = 10
+    config.model.enc_size = 256
+    config.model.dec_size = 256
+    config.model.latent_size = 10
+    config.train.num_steps = 15_000
+    config.train.decay_steps = 15_000
     return config
