@@ -2,7 +2,8 @@
 
 In bits per dimension where the run tells them, else in percent of errors, or in nats. Published
 results are drawn beside them: --levels="DRAW (paper)=80.97", or at several updates
---points="DRAW (paper)=20000:5117.5,330000:5071.4".
+--points="DRAW (paper)=20000:5117.5,330000:5071.4". --settled=5000 tells how much both curves changed
+over the last 5,000 updates.
 """
 
 import math
@@ -26,6 +27,9 @@ _LEVELS = flags.DEFINE_list(
 )
 _POINTS = flags.DEFINE_multi_string(
     "points", [], "A published curve to draw, name=update:value,update:value; may come again"
+)
+_SETTLED = flags.DEFINE_integer(
+    "settled", None, "Tell the change over the last so many updates", lower_bound=1
 )
 
 Series = dict[str, tuple[Any, Any]]  # name -> (updates, values)
@@ -54,12 +58,15 @@ def main() -> int:
             raise ValueError(f"--points: the name {name!r} is taken")
         series[name] = points
     levels = dict(level(text) for text in _LEVELS.value)
+    told = settled(rows, metric, _SETTLED.value) if _SETTLED.value else []
     curves.curves(series, _OUT.value, y_label=label, references=levels)
     print(f"| update | validation: {label} |\n|---|---|")
     for row in rows:
         if row["split"] == "validation":
             value, error = (factor * row[name] for name in (metric, f"{metric}_se"))
             print(f"| {row['step']:,} | {value:.{digits}f} +- {error:.{digits}f} |")
+    for text in told:
+        print(text)
     print(_OUT.value)
     return 0
 
@@ -87,6 +94,44 @@ def of_run(rows: list[dict[str, Any]], metric: str, factor: float) -> Series:
             steps, values = zip(*points, strict=True)
             series[split] = steps, values
     return series
+
+
+def settled(rows: list[dict[str, Any]], metric: str, over: int) -> list[str]:
+    """Returns a sentence for each split: how much its curve changed over the last updates.
+
+    Of training batches it takes the means of all that were logged in a fifth of so many updates, up
+    to the last validation and up to so many updates before it.
+
+    Raises:
+        ValueError: if the run tells no values there.
+    """
+    values: dict[str, dict[int, float]] = {"train": {}, "validation": {}}
+    for row in rows:
+        if row["split"] in values:
+            values[row["split"]][row["step"]] = row[metric]
+    steps = list(values["validation"])
+    last, before = steps[-1] if steps else 0, (steps[-1] if steps else 0) - over
+    if before not in steps:
+        raise ValueError(
+            f"--settled: expected updates between the last validation and another, got {over}; "
+            f"it was at {', '.join(map(str, steps)) or 'no update'}"
+        )
+    wide = max(1, over // 5)
+
+    def mean(end: int) -> float:
+        near = [value for step, value in values["train"].items() if end - wide < step <= end]
+        if not near:
+            raise ValueError(f"--settled: no training batch was logged near update {end}")
+        return sum(near) / len(near)
+
+    pairs = {
+        f"training, means of {wide:,} updates": (mean(before), mean(last)),
+        "validation": (values["validation"][before], values["validation"][last]),
+    }
+    return [
+        f"{name}: {100 * (new / old - 1):+.2f} % from update {before:,} to {last:,}"
+        for name, (old, new) in pairs.items()
+    ]
 
 
 def level(text: str) -> tuple[str, float]:

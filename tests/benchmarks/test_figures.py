@@ -88,6 +88,7 @@ def ran(tmp_path_factory):
             }.items()
             for value in values
         },
+        "settled": (curve, "--workdir=draw", "--settled=4"),
         "taken": (curve, "--workdir=draw", "--points=paper=1:2", "--points=paper=1:2"),
         "glimpses": (glimpses, "--results=2.json,1.json", "--out=glimpses.png"),
         "per_step": (per_step, "--results=latents.json", "--out=per_step.png"),
@@ -146,6 +147,23 @@ def test_a_few_training_lines_are_drawn_as_they_are(curve):
     assert values == tuple(float(k * k) for k in steps)
 
 
+def test_how_much_the_curves_changed_over_the_last_updates(curve):
+    rows = [{"step": 3, "split": "rollback", "count": 1}]
+    # Means of the last two of ten updates: 55 at update 10, 44 at update 20.
+    train = {8: 1e6, 9: 50.0, 10: 60.0, 18: 1e6, 19: 43.0, 20: 45.0, 21: 1e6}
+    rows += [{"step": k, "split": "train", "elbo_loss": v} for k, v in train.items()]
+    losses = {5: 90.0, 10: 80.0, 15: 70.0, 20: 79.0}
+    rows += [{"step": k, "split": "validation", "elbo_loss": v} for k, v in losses.items()]
+    assert curve.settled(rows, "elbo_loss", 10) == [
+        "training, means of 2 updates: -20.00 % from update 10 to 20",
+        "validation: -1.25 % from update 10 to 20",
+    ]
+    with pytest.raises(ValueError, match="got 7; it was at 5, 10, 15, 20"):
+        curve.settled(rows, "elbo_loss", 7)
+    with pytest.raises(ValueError, match="near update 5"):
+        curve.settled(rows, "elbo_loss", 15)
+
+
 def test_a_published_curve_is_one_line_in_the_order_of_its_updates(ran, curve, monkeypatch, capsys):
     folder, _ = ran
     drawn = {}
@@ -191,6 +209,7 @@ def test_what_is_no_result_is_told_in_one_line(ran):
             form = "name=value" if flag == "levels" else "name=update:value,update:value"
             assert_one_error(run, 2, f"--{flag}: expected {form}, got {value!r}")
     for name, told in {
+        "settled": "--settled: expected updates between the last validation and another, got 4",
         "taken": "--points: the name 'paper' is taken",
         "twice": "--results: expected one of each number of glimpses, got two of 2",
         "none": "--results: expected files",

@@ -1,6 +1,7 @@
 """Runs that are stopped or killed, and the same command again."""
 
 import os
+import shutil
 import signal
 import time
 
@@ -77,6 +78,26 @@ def test_a_stopped_run_continues_as_if_nothing_had_been(driver, number, newest, 
     returncode, output, errors = finish(start(run))
     assert (returncode, errors) == (0, "") and "continuing at step" in output
     assert_same_run(run, whole)
+
+
+@pytest.mark.slow
+def test_a_run_from_given_weights_continues_as_if_nothing_had_been(whole, tmp_path):
+    """Also where the weights that it began from are no longer there."""
+    source = tmp_path / "source"
+    shutil.copytree(whole, source)
+    flag, first = f"--init_from={source}", tmp_path / "first"
+    returncode, _, errors = finish(start(first, None, flag))
+    assert (returncode, errors) == (0, "")
+    assert timeless(rows(first)[0]) != timeless(rows(whole)[0])
+    run = tmp_path / "run"
+    returncode, *_ = finish(start(run, None, flag, driver=f"save 12 {signal.SIGKILL:d}"))
+    assert returncode == -signal.SIGKILL
+    shutil.rmtree(source)  # from here on, what the run itself holds must do
+    returncode, *_ = finish(start(run, None, flag, driver=f"line 20 train {signal.SIGTERM:d}"))
+    assert returncode == loop.STOPPED
+    returncode, output, errors = finish(start(run, None, flag))
+    assert (returncode, errors) == (0, "") and "continuing at step" in output
+    assert_same_run(run, first)
 
 
 @pytest.mark.slow
