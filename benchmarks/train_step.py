@@ -46,14 +46,14 @@ def make_floor(config: ConfigDict) -> tuple[Any, list[Any]]:
     """Returns a jitted function of the step's products alone, and its inputs.
 
     The inputs are, for each matrix, (x [T, B, inputs], g [T, B, outputs], w [inputs, outputs]):
-    what is multiplied with w, the gradient of what comes out, and w. Without attention the last of
-    them is of the image, which is multiplied once: its x and g are [1, B, ...].
+    what is multiplied with w, the gradient of what comes out, and w. Where the image itself is read
+    without attention, the last of them is of it. It is multiplied once: its x and g are [1, B, ...].
     """
     steps, batch = config.model.time_steps, config.train.batch_size
     windows = config.model.read_size or config.model.write_size  # which the model keeps in float32
     rng = np.random.default_rng(0)
     inputs, sizes = [], products(config)
-    if not config.model.read_size:
+    if not config.model.read_size and config.model.encoder_input == "both":
         image, (k, n) = math.prod(config.model.image_shape), sizes["encoder/gates"]
         sizes |= {"encoder/gates": (k - image, n), "image": (image, n)}
     for name, (k, n) in sizes.items():
@@ -121,8 +121,14 @@ def make_step(config: ConfigDict, count: int | None = None) -> tuple[Any, Any, A
 
 
 def jitted(config: ConfigDict, placement: devices.Placement | None = None) -> Any:
-    """Returns the jitted update over devices that divide the batch, by default over one."""
-    task = build.task(build.drawing(build.build(config)))  # noise has no labels for others
+    """Returns the jitted update over devices that divide the batch, by default over one.
+
+    Raises:
+        ValueError: if the model needs labels, which noise has not.
+    """
+    task = build.task(build.drawing(build.build(config)))
+    if task.classes:
+        raise ValueError(f"config.kind {config.kind} needs labels, and images of noise have none")
     update = make_update(task, config, build.keys(config.seed).train)
     return jit_update(update, placement or devices.placement(1))
 

@@ -8,7 +8,7 @@ import jax.extend
 import numpy as np
 import pytest
 
-from configs import mnist, smoke
+from configs import mnist, smoke, study_error_image_no_attention, study_model_2
 from tests.benchmarks.commands import TINY, check_measured, run_measurements
 
 
@@ -89,6 +89,21 @@ def test_the_floor_is_the_models_products_and_no_others(dtype, write_size, modul
     else:  # which XLA leaves out, as nothing needs the gradient by the image
         found[dtype, dtype, "float32"] += 2 * 2 * image
     assert weight_products(jax.make_jaxpr(update)(state, 0, images).jaxpr) == found
+
+
+def test_the_floor_of_a_model_that_reads_the_error_image_alone(modules):
+    """It changes at every step, so that no product is made once."""
+    config = study_error_image_no_attention.get_config()
+    _, inputs = modules.train_step.make_floor(config)
+    steps, batch = config.model.time_steps, config.train.batch_size
+    assert {(x.shape[:2], w.shape) for x, _, w in inputs} == {
+        ((steps, batch), shape) for shape in modules.train_step.products(config).values()
+    }
+
+
+def test_a_model_that_needs_labels_is_refused(modules):
+    with pytest.raises(ValueError, match="config.kind model_2 needs labels"):
+        modules.train_step.make_step(study_model_2.get_config(), 1)
 
 
 def test_figures_are_medians_and_the_ratio_one_of_rounds(modules):
