@@ -1,4 +1,4 @@
-"""CIFAR-10 turned grey, by the sizes of the 2016 follow-up study (docs/study.md), with attention.
+"""Greyscale CIFAR-10 with the sizes of the 2016 follow-up study (docs/study.md), with attention.
 
     python train.py --config=configs/cifar10_grey.py
 

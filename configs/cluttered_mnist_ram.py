@@ -2,8 +2,8 @@
 
     python train.py --config=configs/cluttered_mnist_ram.py
 
-Errs on 18.72 % of the test digits, its best on validation at update 192,000; the RAM of Mnih et al.
-on 8.11 %. Ours does not look for its digit (docs/results.md). About 80 minutes of one core of an AMD
+18.72 % errors on test, from update 192,000, its best on validation; the RAM of Mnih et al. has
+8.11 %. Ours does not search for the digit (docs/results.md). About 80 minutes of one core of an AMD
 EPYC (Zen 5) machine.
 """
 

@@ -1,4 +1,4 @@
-"""Names MNIST digits as they are, 28x28: the classifier of `python -m draw_jax.studies.latent`.
+"""Classifies MNIST digits as they are, 28x28: it judges samples in draw_jax.studies.
 
     python train.py --config=configs/mnist_classifier.py
 

@@ -2,8 +2,8 @@
 
     python train.py --config=configs/mnist_full.py
 
-Not trained to its end yet. Every field is its own, so that no later change to another configuration
-touches a run of days. The paper tells neither its learning rate nor its length.
+Not trained to its end yet. Every field is set here, so that no later change to another configuration
+affects a run of days. The paper gives neither learning rate nor length.
 """
 
 from ml_collections import ConfigDict

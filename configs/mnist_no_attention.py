@@ -2,7 +2,7 @@
 
     python train.py --config=configs/mnist_no_attention.py
 
-mnist_full in all else, but for half of its length. Not trained to its end yet.
+Otherwise mnist_full, at half its length. Not trained to its end yet.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
     python train.py --config=configs/study_model_1_images.py
 
-Reaches 90.3 nats (negative ELBO, validation, mean of 3 seeds) in about 30 minutes of one
+Reaches 90.35 nats (negative ELBO, validation, mean of 3 seeds) in about 30 minutes of one
 AMD EPYC (Zen 5) core: docs/study.md.
 """
 

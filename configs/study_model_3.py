@@ -2,8 +2,8 @@
 
     python train.py --config=configs/study_model_3.py
 
-Reaches 88.3 nats (negative ELBO, validation, mean of 3 seeds) in about 13 minutes of one
-AMD EPYC (Zen 5) core: docs/study.md.
+Reaches 88.31 nats (negative ELBO, validation, mean of 3 seeds) in about 13 minutes of one
+AMD EPYC (Zen 5) core, before the share of features made it faster: docs/study.md.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
     python train.py --config=configs/study_read_only.py
 
-Reaches 91.2 nats (negative ELBO, validation, mean of 3 seeds) in about 10 minutes of one
+Reaches 91.16 nats (negative ELBO, validation, mean of 3 seeds) in about 10 minutes of one
 AMD EPYC (Zen 5) core: docs/study.md.
 """
 

@@ -2,7 +2,7 @@
 
     python train.py --config=configs/study_write_only.py
 
-Reaches 92.3 nats (negative ELBO, validation, mean of 3 seeds) in about 13 minutes of one
+Reaches 92.25 nats (negative ELBO, validation, mean of 3 seeds) in about 13 minutes of one
 AMD EPYC (Zen 5) core: docs/study.md.
 """
 

@@ -1,4 +1,4 @@
-"""The quick one of the classifiers: digits at random places of 60x60 black, no clutter, 4 glimpses.
+"""A quick classifier: digits at random places on black, 60x60, no clutter, 4 glimpses.
 
     python train.py --config=configs/translated_mnist.py
 
