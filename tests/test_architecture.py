@@ -14,7 +14,18 @@ ORDER = [
     *("system", "configs"),
 ]
 PURE = {
-    *("math", "jax", "flax", "numpy", "optax", "typing", "functools", "collections", "draw_jax"),
+    *(
+        "math",
+        "jax",
+        "flax",
+        "numpy",
+        "optax",
+        "typing",
+        "functools",
+        "collections",
+        "dataclasses",
+        "draw_jax",
+    ),
     *("contextlib", "contextvars"),
 }
 PACKAGE = sorted((ROOT / "draw_jax").rglob("*.py"))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from draw_jax.model.task import Variables
 
 _HASHED = 1_000  # images at a time
+_TERMS = 2  # version of what is kept of an image, in files of an evaluation that goes on
 
 FLAGS = flags.FlagValues()
 _MODEL = model_flags.define_model(FLAGS, pretrained="Or the name of shipped weights")
@@ -92,6 +93,7 @@ def main() -> int:
             )
     split = splits.load(config.data, _SPLIT.value, config.model.image_shape, flags="--")
     splits.check_shape(split, model.image_shape, config.data.name)
+    passes.check_split(split)  # before its images are read
     seed = config.seed if _SEED.value is None else _SEED.value
     training = _training(config) if _NEAREST.value else None  # before hours of work
     task = build.task(model)
@@ -197,7 +199,7 @@ def _identity(
         images.update(batch.images.tobytes())
         images.update(b"" if batch.labels is None else batch.labels.tobytes())
     digests = {name: leaves.digest(leaf) for name, leaf in leaves.flatten(variables).items()}
-    told = (_SPLIT.value, seed, count, _SAMPLES.value, __version__)
+    told = (_SPLIT.value, seed, count, _SAMPLES.value, __version__, _TERMS)
     fields = json.loads(config.to_json())
     for place in ("data_dir", "manual_dir"):  # the images themselves count
         del fields["data"][place]

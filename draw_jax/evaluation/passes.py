@@ -19,6 +19,8 @@ from draw_jax.evaluation.partial import Partial
 from draw_jax.model.task import Task, Terms, Variables
 from draw_jax.system import devices
 
+_MOST_CLASSES = 100  # of which a confusion matrix is told
+
 
 class Interrupted(Exception):
     """The pass was asked to stop before its end."""
@@ -64,12 +66,7 @@ def evaluate(
     Raises:
         ValueError: if the split is empty or endless, or importance samples are asked of a model without z.
     """
-    if len(split) == 0:
-        raise ValueError("expected a split of at least one image, got none")
-    if split.endless:
-        raise ValueError(
-            "expected a split with an end, got endless training images: evaluate validation or test"
-        )
+    check_split(split)
     if importance_samples and task.log_weight is None:
         raise ValueError("expected importance_samples 0: this model draws no z to weight")
     total = min(len(split), images or len(split))
@@ -110,9 +107,32 @@ def evaluate(
         column = np.concatenate(parts)
         error = column.std(ddof=1) / np.sqrt(len(column)) if len(column) > 1 else 0.0
         result |= {name: float(column.mean()), f"{name}_se": float(error)}
-    return result | {
-        k: np.concatenate(parts).mean(axis=0).tolist() for k, parts in found.others.items()
-    }
+    others = {name: np.concatenate(parts) for name, parts in found.others.items()}
+    if (answers := others.pop("answers", None)) is not None and task.classes <= _MOST_CLASSES:
+        others["confusion"] = _confusion(answers.astype(int), task.classes)[None]
+    return result | {name: column.mean(axis=0).tolist() for name, column in others.items()}
+
+
+def check_split(split: Split) -> None:
+    """Raises ValueError unless a split has an end and at least one image before it."""
+    if len(split) == 0:
+        raise ValueError("expected a split of at least one image, got none")
+    if split.endless:
+        raise ValueError(
+            "expected a split with an end, got endless training images: evaluate validation or test"
+        )
+
+
+def _confusion(answers: np.ndarray, classes: int) -> np.ndarray:
+    """Returns the share of images of each class that were taken for each, [classes, classes].
+
+    Args:
+        answers: label and answer of each image, whole numbers [N, 2].
+        classes: how many there are.
+    """
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (answers[:, 0], answers[:, 1]), 1)
+    return counts / len(answers)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

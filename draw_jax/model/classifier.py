@@ -227,21 +227,16 @@ def seen(model: GlimpseClassifier, glimpses: Glimpses, labels: jax.Array | None)
 
 
 def told(logits: jax.Array, labels: jax.Array | None) -> Terms:
-    """Returns whether each time step is wrong, [B, T], and of the last the confusion.
-
-    The confusion [B, classes, classes] is 1 at (label, answer) and 0 elsewhere, so that its mean
-    over images has in row i what the images of class i were taken for.
+    """Returns whether each time step is wrong, [B, T], and `answers`: (label, last answer), [B, 2].
 
     Args:
         logits: [T, B, classes].
         labels: integers [B], in [0, classes).
     """
     assert labels is not None  # as `splits.check_labels` saw
-    classes = logits.shape[-1]
-    label, answer = (jax.nn.one_hot(a, classes) for a in (labels, logits[-1].argmax(axis=-1)))
     return {
         "error_per_step": wrong(logits, labels[None]).T,
-        "confusion": label[:, :, None] * answer[:, None, :],
+        "answers": jnp.stack([labels, logits[-1].argmax(axis=-1)], axis=-1),
     }
 
 

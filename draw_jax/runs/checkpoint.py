@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,13 @@ class Checkpoints:
 
     Args:
         directory: where they lie; made if missing.
-        keep: how many of the newest to keep, >= 1. The best on validation is kept besides.
+        keep: how many of the newest to keep, >= 1. The best on validation is kept besides, and so is
+            the newest where it is not among those that count.
         losses: of validation by step, lower is better, as `stored.validation_losses` gives them.
         config: of the run, kept in every checkpoint so that no other one is taken for it.
         own: whether those that are there must be of that configuration.
+        counts: of a step, whether it is one of those of which `keep` are kept; None: all are. A run
+            that was stopped then keeps what one does that was not.
 
     Raises:
         CheckpointError: if the directory cannot be made, or a damaged file of any checkpoint keeps
@@ -50,6 +53,7 @@ class Checkpoints:
         losses: Mapping[int, float] | None = None,
         config: ConfigDict | None = None,
         own: bool = True,
+        counts: Callable[[int], bool] | None = None,
     ):
         self._own = config if own else None
         self._config = json.loads(config.to_json()) if config else {}
@@ -61,7 +65,7 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(
                 directory.resolve(),
                 options=ocp.CheckpointManagerOptions(
-                    preservation_policy=_Preservation(keep, self._losses),
+                    preservation_policy=_Preservation(keep, self._losses, counts),
                     cleanup_tmp_directories=True,  # what a kill while saving left behind
                     # Where a thread of its own makes the folders and cannot, the others wait for
                     # it for ten minutes.
@@ -86,12 +90,12 @@ class Checkpoints:
         Args:
             step: updates done.
             items: trees of arrays by name, each to be restored on its own.
-            loss: on validation; None where it was not measured.
+            loss: on validation; None where it was not measured. One that is not finite ranks nothing.
 
         Raises:
             CheckpointError: if this one, or the one before it, cannot be written.
         """
-        if loss is not None:
+        if loss is not None and np.isfinite(loss):
             self._losses[step] = loss
         if step in self._manager.all_steps():
             return
@@ -109,9 +113,7 @@ class Checkpoints:
     def _of_run(self, step: int) -> dict[str, Any]:
         """Returns what a checkpoint tells of its run, signed."""
         losses = {f"{s}": float(v) for s, v in self._losses.items() if s <= step}
-        return digests.signed(
-            {"config": self._config, "losses": {s: v for s, v in losses.items() if np.isfinite(v)}}
-        )
+        return digests.signed({"config": self._config, "losses": losses})
 
     def restore_newest(
         self, templates: dict[str, Any], optional: Mapping[str, Any] | None = None
@@ -240,14 +242,18 @@ class Checkpoints:
 class _Preservation:
     """Orbax's question which checkpoints to keep, answered by the losses as they stand."""
 
-    def __init__(self, newest: int, losses: Mapping[int, float]):
+    def __init__(
+        self, newest: int, losses: Mapping[int, float], counts: Callable[[int], bool] | None
+    ):
         self._newest, self._losses = newest, losses
+        self._counts = counts or (lambda step: True)
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Returns whether to keep each: the newest ones, and the best."""
+        """Returns whether to keep each: the newest of those that count, the newest, the best."""
         found = [checkpoint.step for checkpoint in checkpoints]  # ascending
+        newest = [step for step in found if self._counts(step)][-self._newest :]
         best = stored.ranked(found, self._losses)[:1]
-        return [step in (*found[-self._newest :], *best) for step in found]
+        return [step in (*newest, *found[-1:], *best) for step in found]
 
 
 def load(

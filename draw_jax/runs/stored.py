@@ -257,6 +257,16 @@ def check_json(directory: Path) -> None:
                 raise CheckpointError(f"{path} is damaged ({cause}); {way_out.format(path.parent)}")
 
 
+def check_none_are_missing(run: Path, updates: int) -> None:
+    """Raises CheckpointError if the metrics of a run without checkpoints tell of more updates."""
+    done = max((row["step"] for row in MetricsFile(run / "metrics.jsonl").rows()), default=0)
+    if done > updates:
+        raise CheckpointError(
+            f"{run}: metrics.jsonl tells of {done} updates, but checkpoints/ holds none of them. Put "
+            "them back; or, to start anew, give another --workdir or delete metrics.jsonl"
+        )
+
+
 def _path(directory: Path, step: int) -> Path:
     return directory.resolve() / str(step)
 

@@ -72,6 +72,7 @@ class Watch:
         self._earlier_step = 0  # step of the last of them,
         self._highest = 0.0  # and the highest norm of the gradient in them
         self._best: Mapping[str, Any] | None = None  # row of validation
+        self._validated = 0  # step of the last validation whose losses are finite
         lines = max(_LINES, math.ceil(_IMAGES / batch_size))
         self._errors: deque[float] = deque(maxlen=lines)  # of the latest rows of training
         self._learned = (math.inf, 0)  # the lowest mean of as many, and the step of the last
@@ -89,8 +90,11 @@ class Watch:
         """Looks at the next row.
 
         Raises:
-            DivergedError: if it tells that the run has collapsed or exploded.
+            DivergedError: if it tells that the run has collapsed or exploded, or has a loss of
+                validation that is not finite.
         """
+        if row["split"] == "validation":
+            self._take_validation(row)
         if row["split"] == "train" and _has_numbers(row, self._objective, "grad_norm"):
             self._take_training(row)
         elif row["split"] == "validation" and _has_numbers(row, "error"):
@@ -99,6 +103,15 @@ class Watch:
             self._errors.append(row["error"])
             if len(self._errors) == self._errors.maxlen:
                 self._learned = min(self._learned, (self._recent, row["step"]))
+
+    def _take_validation(self, row: Mapping[str, Any]) -> None:
+        """All losses of a validation are finite, or what is good ends at the one before."""
+        for name in row:
+            value = row.get(name.removesuffix("_se"))
+            if name.endswith("_se") and isinstance(value, float) and not math.isfinite(value):
+                told = f"validation {name.removesuffix('_se')} is {value} at step {row['step']}"
+                raise DivergedError(told, self._validated)
+        self._validated = row["step"]
 
     @property
     def _recent(self) -> float:

@@ -62,6 +62,7 @@ class Job:
             stored.validation_losses(run, task, None if unsigned else config),
             config,
             own=not unsigned,
+            counts=self._scheduled,
         )
         self.step, state = self._initial()
         if self._main:
@@ -83,7 +84,9 @@ class Job:
         restored = self._restore(state)
         if restored:
             return restored
-        _check_none_are_missing(self.run, self.train)
+        # The first may have been cut off while it was written, but then the second was not begun.
+        first = min(self.train.checkpoint_every, self.train.eval_every)
+        stored.check_none_are_missing(self.run, 2 * first)
         if self.train.init_from:
             state = _warm_start(state, self.train.init_from)
         return 0, state
@@ -129,6 +132,10 @@ class Job:
         """Returns whether something done every so many updates, and at the end, is due."""
         return step % interval == 0 or step == self.train.num_steps
 
+    def _scheduled(self, step: int) -> bool:
+        """Returns whether a checkpoint is saved at a step also where the run is not stopped there."""
+        return self.due(step, self.train.checkpoint_every) or self.due(step, self.train.eval_every)
+
     def validate(
         self, state: TrainState, step: int, interrupt: Callable[[], None]
     ) -> dict[str, Any] | None:
@@ -170,10 +177,10 @@ class Job:
 
     @contextlib.contextmanager
     def _picture(self) -> Iterator[None]:
-        """Says in one line that a picture cannot be written, which ends no run."""
+        """Says in one line that a picture cannot be drawn or written, which ends no run."""
         try:
             yield
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self.log.say(f"{error}; the run goes on without this picture")
 
     def write(self, row: dict[str, Any]) -> None:
@@ -198,9 +205,13 @@ class Job:
     def roll_back(self, error: DivergedError) -> bool:
         """Goes back to the last good checkpoint with a smaller learning rate; returns whether.
 
-        Where nothing was saved since the last rollback, it goes further back than then.
+        Where nothing was saved since the last rollback, it goes further back than then. What a stop
+        has saved besides is left out where there are others, so that the run goes on as one that was
+        not stopped.
         """
-        good = self.good_steps(error)
+        saved = self._checkpoints.steps()
+        saved = [step for step in saved if self._scheduled(step)] or saved
+        good = [step for step in self.good_steps(error) if step in saved]
         if (
             self.train.on_divergence != "rollback"
             or self.rollbacks >= self.train.max_rollbacks
@@ -208,7 +219,7 @@ class Job:
         ):
             return False
         last = [row["step"] for row in self._metrics() if row["split"] == "rollback"][-1:]
-        if last == self._checkpoints.steps()[-1:] == good[-1:] and len(good) > 1:
+        if last == saved[-1:] == good[-1:] and len(good) > 1:
             good.pop()
         # In float32, as a checkpoint keeps it.
         count, rate = self.rollbacks + 1, float(np.float32(self._rate * self.train.rollback_rate))
@@ -285,17 +296,6 @@ class Job:
         return (
             f"{self.run}: {self.config.data.name} ({count}), "
             f"{size:,} parameters, {kind}; {begin}, to step {self.train.num_steps}"
-        )
-
-
-def _check_none_are_missing(run: Path, train: ConfigDict) -> None:
-    """Raises CheckpointError if the metrics tell of checkpoints, where there are none."""
-    done = max((row["step"] for row in MetricsFile(run / "metrics.jsonl").rows()), default=0)
-    # The first may have been cut off while it was written, but then the second was not begun.
-    if done > 2 * min(train.checkpoint_every, train.eval_every):
-        raise checkpoint.CheckpointError(
-            f"{run}: metrics.jsonl tells of {done} updates, but checkpoints/ holds none of them. Put "
-            "them back; or, to start anew, give another --workdir or delete metrics.jsonl"
         )
 
 

@@ -58,6 +58,8 @@ def train(
         except DivergedError as error:
             good = job.good_steps(error)
             job.close()
+            if job.log.written:
+                job.report()
             _tell_divergence(error, job, good[-1] if good else None)
             return DIVERGED
         except BaseException:

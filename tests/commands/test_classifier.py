@@ -70,6 +70,7 @@ def drawn(place):
         "net": ("sample.py", "--workdir=net"),
         "net_image": ("sample.py", "--workdir=net", "--image=seven.png"),
         "endless": ("evaluate.py", "--workdir=run", "--split=train"),
+        "endless json": ("evaluate.py", "--workdir=run", "--split=train", "--json=endless.json"),
         "kind": ("sample.py", "--workdir=run", "--kind=glimpses,samples"),
     }
     return dict(zip(commands, run_all(commands.values(), place), strict=True))
@@ -118,7 +119,8 @@ def test_a_convolutional_net_draws_nothing_but_names_the_class(drawn):
 
 
 def test_an_endless_split_cannot_be_evaluated(drawn):
-    assert_one_error(drawn["endless"], 2, "endless training images: evaluate validation or test")
+    for name in ("endless", "endless json"):
+        assert_one_error(drawn[name], 2, "endless training images: evaluate validation or test")
 
 
 def test_kinds_that_the_model_does_not_have_are_refused(drawn):

@@ -1,8 +1,12 @@
 import math
 
+import jax
+import numpy as np
 import pytest
 
-from draw_jax.evaluation import classification
+from draw_jax.data.interface import ArraySplit
+from draw_jax.evaluation import classification, passes
+from draw_jax.model.task import Task
 
 
 def binomial_tail(low, high, images, rate):
@@ -34,3 +38,34 @@ def test_no_error_and_nothing_but_errors():
 def test_what_cannot_be_is_refused(bad):
     with pytest.raises(ValueError, match="expected"):
         classification.interval(*bad)
+
+
+@pytest.mark.parametrize("most", [3, 4])
+def test_the_confusion_is_the_share_of_images_of_each_class_taken_for_each(most, monkeypatch):
+    """Of more classes than a hundred it is left out: it grows with their square."""
+    monkeypatch.setattr(passes, "_MOST_CLASSES", most)
+    answers = np.array([[0, 0], [1, 3], [1, 3], [3, 0], [2, 2], [1, 1], [0, 0]])
+
+    def evaluation_terms(variables, x, labels, keys):
+        given = variables["answers"][x[:, 0, 0, 0].astype(int)]
+        return {"error": (given[:, 0] != given[:, 1]).astype(float)}, {"answers": given}
+
+    task = Task(
+        *(None, None, evaluation_terms, None, (), "error", "error", True, ("error",), 1),
+        classes=4,
+    )
+    images = np.arange(7, dtype=np.uint8).reshape(7, 1, 1, 1)
+    found = passes.evaluate(
+        task,
+        {"answers": answers},
+        ArraySplit(images, answers[:, 0], True),
+        lambda image, key: image,
+        jax.random.key(0),
+        batch_size=3,
+    )
+    assert "answers" not in found and found["error"] == pytest.approx(3 / 7)
+    expected = [[2, 0, 0, 0], [0, 1, 0, 2], [0, 0, 1, 0], [1, 0, 0, 0]]
+    if most < 4:
+        assert "confusion" not in found
+    else:
+        np.testing.assert_allclose(found["confusion"], np.array(expected) / 7, rtol=1e-15)

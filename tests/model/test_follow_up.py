@@ -236,7 +236,7 @@ def test_the_loss_is_the_negative_elbo_and_the_weighted_cross_entropy():
     keys = jax.random.split(jax.random.key(2), B)
     found, told = jax.jit(task.evaluation_terms)(variables, x, labels, keys)
     close(found["error"], told["error_per_step"][:, 0])
-    assert told["confusion"].shape == (B, 4, 4) and told["kl_per_step"].shape == (B, T)
+    assert told["answers"].shape == (B, 2) and told["kl_per_step"].shape == (B, T)
     weights = jax.jit(task.log_weight)(variables, x, keys)  # draws, and so has one
     assert weights.shape == (B,) and np.all(np.isfinite(weights))
 

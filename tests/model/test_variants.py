@@ -301,7 +301,7 @@ def test_evaluation_draws_the_first_location_from_the_image_s_own_key():
     evaluate = jax.jit(build.task(model).evaluation_terms)
     terms, told = evaluate(weights, x, labels, keys)
     assert told["error_per_step"].shape == (B, T)
-    assert told["confusion"].shape == (B, CLASSES, CLASSES)
+    assert told["answers"].shape == (B, 2)
     for b in range(B):
         noise = np.zeros((T, 1, 2), np.float32)
         noise[0] = jax.random.normal(keys[b], (2,))

@@ -67,6 +67,16 @@ def test_no_collapse(errors):
     assert told(validations(*errors)) is None
 
 
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_validation_loss_that_is_not_finite(value):
+    found = validations(0.5, 0.4)
+    found = [row | {"elbo_loss": 90.0, "elbo_loss_se": 0.5, "read_sigma": np.inf} for row in found]
+    assert told(found) is None
+    found[-1] |= {"elbo_loss": value, "elbo_loss_se": np.nan}
+    assert told(found) == (f"validation elbo_loss is {value} at step 20", 10)
+    assert told([found[0], found[-1]]) == (f"validation elbo_loss is {value} at step 20", 0)
+
+
 @pytest.mark.parametrize(
     ("errors", "best_step"),
     [((0.03, 0.24), 10), ((0.4, 0.2, 0.3, 0.41), 20), ((0.1, 0.9, 0.9), 10)],
@@ -234,6 +244,33 @@ def test_a_stop_anywhere_changes_nothing(whole, tmp_path, monkeypatch, question)
         assert loop.train(small_config(**FIELDS), tmp_path) == loop.STOPPED
     assert loop.train(small_config(**FIELDS), tmp_path) == loop.FINISHED
     assert_same(tmp_path, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keep", [1, 2])
+def test_what_a_stop_has_saved_is_no_place_to_go_back_to(tmp_path, monkeypatch, keep):
+    """One that was not stopped has no checkpoint there."""
+    real = Watch.take
+
+    def diverging(self, row):  # at step 8, until the rate is halved
+        real(self, row)
+        if row["split"] == "train" and row["step"] == 8 and row["learning_rate"] > 0.75e-3:
+            raise DivergedError("made up", 7)
+
+    monkeypatch.setattr(Watch, "take", diverging)
+    fields = FIELDS | {"train.checkpoint_every": 3, "train.eval_every": 9}
+    fields |= {"train.learning_rate": 1e-3, "train.rollback_rate": 0.5}
+    config = small_config(**fields, **{"train.keep_checkpoints": keep})
+    for name, stops in (("whole", ()), ("run", (4, 2))):  # at step 5, and two steps later
+        for question in stops:
+            with monkeypatch.context() as patch:
+                patch.setattr(signals, "Stop", lambda team, left=question: StopAt(left))
+                assert loop.train(config, tmp_path / name) == loop.STOPPED
+        if stops:
+            assert steps(tmp_path / name) == [3, 6, 7][-1 - keep :]
+        assert loop.train(config, tmp_path / name) == loop.FINISHED
+    assert [row["step"] for row in rows(tmp_path / "run") if row["split"] == "rollback"] == [6]
+    assert_same(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.slow

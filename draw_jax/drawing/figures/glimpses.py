@@ -169,17 +169,18 @@ def _checked(seen: Seen) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
             f"expected glimpses [S, T = {time_steps}, B = {count}, N, N, C], got "
             f"{list(glimpses.shape)}"
         )
-    if glimpses.shape[3] > min(images.shape[1:3]):
-        raise ValueError(
-            f"expected glimpses no larger than the images, got N = {glimpses.shape[3]}"
-        )
+    read = [*glimpses] if seen.finer is None else [*glimpses, np.asarray(seen.finer)]
+    for patches in read:
+        if patches.shape[2] > min(images.shape[1:3]):
+            raise ValueError(
+                f"expected glimpses no larger than the images, got N = {patches.shape[2]}"
+            )
     if seen.labels is not None:
         labels = np.asarray(seen.labels)
         if labels.shape != (count,) or not (0 <= labels.min() and labels.max() < classes):
             raise ValueError(
                 f"expected labels [B = {count}] from 0 to {classes - 1}, got {labels.tolist()}"
             )
-    read = [*glimpses] if seen.finer is None else [*glimpses, np.asarray(seen.finer)]
     clipped = [np.clip(patches, 0, 1).astype(np.float32) for patches in read]
     return images, clipped, probabilities(logits)
 
