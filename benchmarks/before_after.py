@@ -1,13 +1,13 @@
 """The training update of two versions, in turn: python -m benchmarks.before_after --old=main.
 
 "old" is a revision of the git repository, unpacked into a temporary folder; "new" is the work tree
-with its uncommitted changes. Each runs in a process of its own, with its own configuration file of
-the name given by --config, and both make their updates on the same images of noise. One waits while
-the other runs, and the order changes every other round, so that a machine whose speed drifts slows
-both alike: trust the ratio, not the milliseconds. Any old version will do that has
+with its uncommitted changes. Each runs in its own process, with its own configuration file of the
+name given by --config, and both make their updates on the same images of noise. One waits while
+the other runs, and the order is reversed every other round, so that a machine whose speed drifts
+slows both alike: trust the ratio, not the milliseconds. Any old version works that has
 `benchmarks/train_step.py` with `make_step` and `updates`.
 
-The losses of the first updates tell whether both versions compute the same.
+The losses of the first updates show whether both versions compute the same.
 """
 
 import contextlib
@@ -114,7 +114,7 @@ def started(
 def alternate(versions: Mapping[str, Worker], rounds: int, count: int) -> dict[str, list[float]]:
     """Returns the milliseconds of an update of each version in each round.
 
-    The versions take turns, in the other order every other round. A first round does not count.
+    The versions take turns, in reverse order every other round. A first round does not count.
 
     Args:
         versions: two of them, or more.

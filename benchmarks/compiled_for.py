@@ -1,13 +1,13 @@
 """The training update compiled for hardware that is not there: python -m benchmarks.compiled_for.
 
 XLA compiles the whole update for --target, a GPU or TPUs, on a machine without one; nothing runs.
-In the compiled program are counted: the kernels of a time step forward and backward, by sort, those
-outside the two loops, what chips tell each other, and bytes of memory. The counts are exact, and
-the same on every machine with the same XLA. Only tuning takes the GPU itself: without it XLA guesses
-which of its own kernels multiplies fastest, and calls no library.
+Counted in the compiled program are the kernels of a time step forward and backward, by sort, those
+outside the two loops, what chips send each other, and bytes of memory. The counts are exact, and
+the same on every machine with the same XLA. Only tuning needs the GPU itself: without it XLA
+guesses which of its own kernels multiplies fastest, and calls no library.
 
 A GPU's kernels go to it in command buffers (CUDA graphs) where XLA can record them; the last table
-tells how often the host sends something, a graph or a single kernel. Flags in $XLA_FLAGS are obeyed.
+shows how often the host sends something, a graph or a single kernel. $XLA_FLAGS are respected.
 
     pip install -e '.[cuda]'  # 3 GB; '.[tpu]' is 0.5 GB
     python -m benchmarks.compiled_for --target=h200 --rows=config,no_attention,bfloat16
@@ -63,7 +63,7 @@ def part(name: str) -> str:
 
 
 def kernels(launches: hlo_counts.Launches, steps: int) -> dict[str, dict[str, float]]:
-    """Returns the kernels by sort: a time step forward and backward, an update outside these loops.
+    """Returns the kernels by sort: per time step, forward and backward; per update, outside them.
 
     Args:
         launches: of the whole update.

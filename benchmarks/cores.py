@@ -2,10 +2,10 @@
 
 The same update on one device with one core, on as many devices of one process as there are cores,
 and in as many processes, each pinned to a core and with one device. Devices first share the
-configuration's batch (strong scaling), then have a batch each (weak). The layouts run in processes of
-their own; all but one wait while it works, in turn and in the other order every other round, so that a
-machine whose speed drifts slows all alike: trust the ratios. No device gets more than one core, or one
-device alone would use them all, and more devices could gain nothing.
+configuration's batch (strong scaling), then have a batch each (weak). The layouts run in their own
+processes and take turns, in reverse order every other round, while all others wait, so that a
+machine whose speed drifts slows all alike: trust the ratios. No device gets more than one core:
+otherwise one device would use them all, and more devices could gain nothing.
 """
 
 import contextlib

@@ -99,8 +99,8 @@ def of_run(rows: list[dict[str, Any]], metric: str, factor: float) -> Series:
 def settled(rows: list[dict[str, Any]], metric: str, over: int) -> list[str]:
     """Returns a sentence for each split: how much its curve changed over the last updates.
 
-    Of training batches it takes the means of all that were logged in a fifth of so many updates, up
-    to the last validation and up to so many updates before it.
+    For training it compares two means, each over the batches logged in `over` / 5 updates: one ends
+    at the last validation, the other `over` updates before it.
 
     Raises:
         ValueError: if the run tells no values there.

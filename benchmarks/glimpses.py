@@ -1,6 +1,6 @@
 """Error against the number of glimpses: python -m benchmarks.glimpses --results=t4.json,t8.json.
 
-The files are those that `evaluate.py --json=FILE` wrote of models of as many glimpses.
+`evaluate.py --json=FILE` writes the files, one for each model's number of glimpses.
 """
 
 import itertools

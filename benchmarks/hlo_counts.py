@@ -21,14 +21,14 @@ _COLLECTIVES = frozenset(
     {"all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all"}
     | {"collective-permute", "collective-broadcast"}
 )
-# What a fusion is called by: what it ends in, where that says where its result goes or comes from,
+# A fusion's sort: by its end, if that says where its result goes or comes from,
 _AT_END = {
     "dynamic-update-slice": "store",
     "dynamic-slice": "slice",
     "slice": "slice",
     "pad": "pad",
 }
-# else the first of these among the instructions fused,
+# otherwise by the first of these among the fused instructions,
 _INSIDE = {
     "dot": "product",
     "convolution": "product",
@@ -39,7 +39,7 @@ _INSIDE = {
     "transpose": "transpose",
     "concatenate": "concatenation",
 }
-# else its end again.
+# otherwise by its end again.
 _PLAIN_END = {"copy": "copy", "reshape": "copy", "broadcast": "fill", "iota": "fill"}
 SORTS = (
     *("product", "library product", "reduction", "transpose", "concatenation", "elementwise"),
@@ -100,13 +100,13 @@ class Launches(NamedTuple):
         return found
 
     def every_loop(self, times: int = 1) -> list[tuple[Loop, int]]:
-        """Returns the loops in the order in which they begin, nested ones after their own.
+        """Returns the loops in the order in which they begin, nested ones after their outer one.
 
         Args:
             times: how often this is launched.
 
         Returns:
-            Each loop with all its passes; those that XLA does not know count once.
+            Each loop with its total passes; a number unknown to XLA counts as one.
         """
         found: list[tuple[Loop, int]] = []
         for loop in self.loops:
@@ -177,8 +177,8 @@ def launches(program: Program, computation: str = "") -> Launches:
 def trips(program: Program, loop: Instruction, computation: str) -> int | None:
     """Returns how often a loop's body runs, None if that cannot be seen.
 
-    A GPU's compiler says so. Else a loop is understood that counts from a constant in steps of 1 up
-    to another.
+    A GPU's compiler says it. Otherwise it is derived if the loop counts in steps of 1 from one
+    constant up to another.
 
     Args:
         program: the whole.

@@ -1,10 +1,10 @@
 """Memory and time of a set that is mapped, not read: python -m benchmarks.mapped.
 
 Writes two prepared `svhn` sets of noise into a temporary folder, one of the original's size (2.9 GB)
-and a small one, and trains a tiny model on each with train.py in a process of its own, looking at
-the memory of its own that the process holds (RssAnon of Linux: without what is mapped of files) all
-the time. Then times, in turn, how long each takes to cut out a batch on the host. Both trainings
-compile anew. The folder is deleted at the end.
+and a small one, and trains a tiny model on each with train.py in a separate process, while
+watching that process's private memory (Linux's RssAnon: without mapped files). Then times, in
+turn, how long each takes to cut out a batch on the host. Neither training reuses what was
+compiled before. The folder is deleted at the end.
 """
 
 import contextlib
@@ -121,9 +121,9 @@ def write(data: Path, count: int) -> int:
 
 
 def reserved(path: Path, count: int) -> np.memmap:
-    """Returns the memory map of a new file of so many numbers, all of whose room is taken already.
+    """Returns the memory map of a new file of `count` numbers, with its disk space already taken.
 
-    A disk that is full at a write through a memory map ends the process without a word.
+    A disk that is full at a write through a memory map ends the process silently.
 
     Raises:
         OSError: if there is no room.

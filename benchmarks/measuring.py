@@ -22,7 +22,7 @@ REPEATS = flags.DEFINE_integer("repeats", 20, "Rounds timed", lower_bound=3)
 JSON = flags.DEFINE_string("json", "", "A file for the figures, besides the table")
 flags.register_validator("json", cli.check_writable)
 
-# Or a benchmark would take from it what it is to compile.
+# Otherwise a benchmark would take from it what it should compile.
 jax.config.update("jax_enable_compilation_cache", False)
 
 Name = TypeVar("Name", bound=Hashable)
@@ -99,10 +99,10 @@ def in_turn(
     Args:
         calls: what to time; what they return is waited for.
         rounds: how often.
-        rest: seconds before each call, for threads that go on looking for work after their own.
-        warm: whether the call is made once more before the one that is timed, as an update follows
-            another in training. Else it finds the memory and the caches of another call, and after
-            a rest a machine that has given the memory back.
+        rest: seconds before each call, as threads spin for a while after their work.
+        warm: whether an untimed call precedes the timed one, as an update follows another in
+            training. Otherwise the timed call finds the memory and caches of another call, and,
+            after a rest, that the memory has been given back.
     """
     milliseconds: dict[Name, list[float]] = {name: [] for name in calls}
     for round_number in range(rounds + 1):

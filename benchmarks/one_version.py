@@ -1,10 +1,10 @@
 """One version's half of benchmarks.before_after, which starts this file as a program.
 
-It imports `benchmarks` and `draw_jax` of the version that is first on PYTHONPATH, whatever version
-this file is of: of that version it uses `benchmarks.train_step` alone, its `make_step` and
-`updates`. The first line that it prints is a JSON object with the losses of its first updates.
-Then, for each line N on stdin, it makes an update and N more, and prints the seconds that the N
-took.
+It imports `benchmarks` and `draw_jax` from the version that is first on PYTHONPATH, whatever
+version this file is from. Of that version it uses only `make_step` and `updates` of
+`benchmarks.train_step`. The first line that it prints is a JSON object with the losses of its first
+updates. Then, for each line N on stdin, it makes an update and N more, and prints the seconds that
+the N took.
 """
 
 import contextlib

@@ -6,9 +6,9 @@ and gradient, clipping by global norm, Adam under the same learning rates, and t
 of the weights. Only ours also computes the norms of the update and of the weights, which it logs.
 
 The PyTorch model, `benchmarks/torch_draw.py`, runs in eager mode and through torch.compile in mode
-"default": of one time step, which Python repeats. --compiled_part=unroll compiles all time steps
-as one graph instead, the longer the more of them there are. Both sides have the same cores of a
-CPU; on a GPU, both multiply float32 matrices in TensorFloat-32, which is what JAX does unasked.
+"default", which compiles one time step that Python repeats. --compiled_part=unroll compiles all
+time steps as one graph instead, which takes longer the more there are. Both sides have the same
+cores of a CPU; on a GPU, both multiply float32 matrices in TensorFloat-32, JAX's default.
 
 First, both get the same weights, images and noise: unless loss and gradient agree, nothing is
 timed. The compiled model's first step must agree with the eager one's. Ours is in a process of its
@@ -211,7 +211,7 @@ def prepare(
 
 
 def checked_once(call: Call, compiled: Any, eager: Any, limits: Agreement) -> Call:
-    """Returns the compiled model's call, whose first step must be what the eager one's was.
+    """Returns the compiled model's call, whose first step must match the eager one's.
 
     Both draw the same noise. The first call raises Disagreement if they differ.
     """

@@ -1,7 +1,7 @@
 """Runs at equal updates, a row each: python -m benchmarks.recipes --workdirs=runs/a,runs/b.
 
-Tells which fields of its configuration a run has otherwise than the first, the minutes of its updates
-alone, and what its weights for use are worth: the negative ELBO on validation, that on as many
+Shows in which fields a run's configuration differs from the first's, the minutes of its updates
+only, and how good its weights for use are: the negative ELBO on validation, that on as many
 training images, and the gap between the two with its standard error. The weights are those that
 evaluate.py measures: of the checkpoint that is best on validation, their moving average where it is
 kept. All runs are of the same images, the same likelihood and as many updates, or are refused.
@@ -126,7 +126,7 @@ def check_alike(first: Run, run: Run) -> None:
 
 
 def changed(first: Run, run: Run) -> dict[str, Any]:
-    """Returns the fields of a run that the first has otherwise; None where it has none of the name."""
+    """Returns the fields of a run that differ from the first's; None for a field it lacks."""
     names = sorted((first.fields | run.fields).keys() - set(_PLACES))
     ours = {name: run.fields.get(name) for name in names}
     return {name: value for name, value in ours.items() if value != first.fields.get(name)}

@@ -76,7 +76,7 @@ _WIDTHS = (5, max(map(len, SETTINGS)), *(max(8, len(name)) for name in _NAMES[2:
 
 
 def backend() -> str:
-    """Returns JAX's backend, asked of another process: this one is to leave the device free."""
+    """Returns JAX's backend, found by another process: this one must leave the device free."""
     code = "import jax; print(jax.default_backend())"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
     return done.stdout.decode().split()[-1]

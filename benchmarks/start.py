@@ -1,9 +1,9 @@
 """How soon the first update is done: python -m benchmarks.start --repeats=3.
 
-Starts train.py in a process and a run directory of its own, until the metrics of its first update
-are on disk. What a start keeps for the next one lies in a folder of this benchmark's own. In each
-round, three starts: the first finds nothing there; the second the decoded images, if any had to
-be decoded; the third the compiled programs too. Downloading is not counted: the data set must have
+Starts train.py in its own process and run directory, until the metrics of its first update are on
+disk. What a start keeps for the next one lies in a folder used only here. Each round has three
+starts: the first finds nothing there; the second finds the decoded images, if any had to be
+decoded; the third the compiled programs, too. Downloading is not counted: the data set must have
 been prepared.
 """
 
@@ -38,7 +38,7 @@ def command() -> list[str]:
 
 
 def environment(kept: Path) -> dict[str, str]:
-    """Returns the environment of a training that finds and keeps things in a folder of its own."""
+    """Returns the environment of a training that has its own folder for caches."""
     others = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
     ours = {name: value for name, value in os.environ.items() if name not in others}
     return ours | {"XDG_CACHE_HOME": str(kept)}

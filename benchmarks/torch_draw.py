@@ -221,8 +221,8 @@ def trained(peer: TorchDraw) -> dict[str, nn.Parameter]:
 def precision(device: torch.device, dtype: str) -> contextlib.AbstractContextManager[Any]:
     """Returns what to compute a loss in: automatic mixed precision for bfloat16.
 
-    Note: PyTorch then takes all matrix products in bfloat16, those of the attention too, and on a
-    GPU the LSTMs' state; ours takes only the products with weights so, and keeps float32 elsewhere.
+    Note: PyTorch then computes all matrix products in bfloat16, the attention's too, and on a
+    GPU the LSTMs' state; ours only the products with weights, with float32 elsewhere.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16")
 

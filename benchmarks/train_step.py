@@ -46,8 +46,8 @@ def make_floor(config: ConfigDict) -> tuple[Any, list[Any]]:
     """Returns a jitted function of the step's products alone, and its inputs.
 
     The inputs are, for each matrix, (x [T, B, inputs], g [T, B, outputs], w [inputs, outputs]):
-    what is multiplied with w, the gradient of what comes out, and w. Where the image itself is read
-    without attention, the last of them is of it. It is multiplied once: its x and g are [1, B, ...].
+    what is multiplied with w, the gradient of what comes out, and w. If the image itself is read
+    without attention, the last entry is for it. It is multiplied once: its x and g are [1, B, ...].
     """
     steps, batch = config.model.time_steps, config.train.batch_size
     windows = config.model.read_size or config.model.write_size  # which the model keeps in float32
@@ -97,7 +97,7 @@ def _product(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def share_cores(config: ConfigDict) -> int:
-    """Makes of a CPU the devices of train.py, where JAX has not begun; returns how many there are."""
+    """Splits a CPU into the devices of train.py, unless JAX has started; returns their number."""
     devices.share_cores(settings.cpu_devices(config))
     return jax.device_count()
 

@@ -1,7 +1,7 @@
 """Measures a model: draw-jax evaluate --workdir=runs/mnist --split=test.
 
 One exact pass over a whole split; the result depends on neither the batch size nor the devices.
-With --json=FILE, what a long pass has found so far is kept in FILE.part, and the same command goes on.
+With --json=FILE, a long pass keeps its results so far in FILE.part, and the same command continues.
 Exit codes: 0 measured, 1 error, 2 bad flags.
 """
 
@@ -39,7 +39,7 @@ _IMAGES = flags.DEFINE_integer(
 _NEAREST = flags.DEFINE_integer(
     "nearest_nll",
     None,
-    "Generate so many images, and tell the NLL of the training image nearest to each, given it",
+    "Generate N images, and measure the NLL of each one's nearest training image, given it",
     flag_values=FLAGS,
 )
 _ACTIVE = flags.DEFINE_boolean(

@@ -74,7 +74,7 @@ def define_data(flag_values: flags.FlagValues) -> DataFlags:
 def load(
     run: str, which: ModelFlags, where: DataFlags
 ) -> tuple[Any, "Model", "Variables", int | None]:
-    """Returns `checkpoint.load_with_step` of a run, its configuration with the data where the flags say."""
+    """Returns `checkpoint.load_with_step` of a run, with the data folders of the flags."""
     from draw_jax.runs import checkpoint
 
     config, model, variables, step = checkpoint.load_with_step(run, which.checkpoint.value)

@@ -1,7 +1,8 @@
 """Draws with a model: draw-jax sample --workdir=runs/digits --out=samples [--kind=nearest].
 
 With neither --workdir nor --pretrained it draws with the shipped weights `mnist`. --image=FILE
-reconstructs a picture of your own, or names its class. Repeatable by --seed. Exit codes: 0 drawn, 1 error, 2 bad flags.
+reconstructs a picture of your own, or names its class. The same --seed draws the same. Exit codes:
+0 drawn, 1 error, 2 bad flags.
 """
 
 import math
@@ -200,9 +201,9 @@ def _run() -> str:
 
 
 def _load(config: "ConfigDict", split: str) -> "Split":
-    """Returns a split as the run reads it, but one image of each that varies.
+    """Returns a split as the run reads it, but with one fixed image for each that varies.
 
-    Where MNIST's digits would have to be downloaded, the sets made of them are of scikit-learn's.
+    Sets made of MNIST's digits use scikit-learn's if MNIST would have to be downloaded.
     """
     from draw_jax.data import fetch, sources, splits
 
@@ -243,9 +244,9 @@ def _data(config: "ConfigDict", split: str, count: int) -> "kinds.Data":
 def _training(config: "ConfigDict") -> "np.ndarray | LazyImages":
     """Returns all training images as the model sees them, one fixed draw where it binarises.
 
-    Of SVHN's numbers it is the middle crop, which is the same for all runs. What has no room in
-    memory is read, and binarised by keys of the images, as it is asked for. Of a set without an end
-    as many of its first images as have room stand for all, which is then said.
+    Of SVHN's numbers it is the middle crop, which is the same for all runs. Images that do not fit
+    into memory are read, and binarised with a key for each, on demand. Of an endless set, as many
+    of the first images as fit stand for all, and a message says so.
 
     Args:
         config: of the run.

@@ -1,7 +1,7 @@
 """Trains a model: draw-jax train --config=mnist [--config.train.num_steps=10000].
 
---config takes the name of a configuration of draw_jax, or a file of one's own. The same command
-again continues the run. Exit codes: 0 finished, 1 error, 2 bad flags or configuration, 3 stopped by
+--config takes the name of a configuration of draw_jax, or your own file. The same command again
+continues the run. Exit codes: 0 finished, 1 error, 2 bad flags or configuration, 3 stopped by
 a signal with everything saved, 4 diverged.
 """
 

@@ -16,8 +16,8 @@ _TIMEOUT_SECONDS = 20
 def download(url: str, path: Path) -> None:
     """Download a file, shown by a progress bar on a terminal.
 
-    What came before a failure or a kill stays beside it as `NAME.part`, and the next call asks for
-    the rest. It knows a file by its length alone: what the server has must not have changed.
+    What arrived before a failure or a kill stays beside it as `NAME.part`, and the next call asks
+    for the rest. Only the length is checked: the server's file must not have changed.
 
     Args:
         url: http or https.

@@ -95,7 +95,7 @@ def build(name: str, data_dir: Path, manual_dir: str, flags: str) -> Path:
 
 
 def _downloads(name: str, data_dir: Path, flags: str) -> tempfile.TemporaryDirectory[str]:
-    """Return a folder that ends with this call of the program: no later one takes half a file."""
+    """Return a folder that is deleted when this program ends, so no later one takes half a file."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryDirectory(prefix="draw_jax_download_", dir=data_dir)

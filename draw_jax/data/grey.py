@@ -48,12 +48,12 @@ class Turned:
 
     @property
     def endless(self) -> bool:
-        """Whether the split is."""
+        """Whether the split is endless."""
         return self.split.endless
 
     @property
     def varied(self) -> bool:
-        """Whether the split is."""
+        """Whether the split is varied."""
         return self.split.varied
 
     def __len__(self) -> int:

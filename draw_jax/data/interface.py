@@ -88,7 +88,7 @@ class LazyImages:
     """All images of a split as one array [N, H, W, C], of which only what is indexed is read."""
 
     split: Split  # with an end
-    # Makes images uint8 [B, H, W, C] at indices [B] those of a model; None: they stay as stored.
+    # Turns images uint8 [B, H, W, C] at indices [B] into a model's; None: they stay as stored.
     seen: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
     def __len__(self) -> int:

@@ -173,15 +173,15 @@ def _examples(
 
 
 def import_tfds() -> Any:
-    """Return tensorflow_datasets; raise what its import fails with, which itself only logs that."""
+    """Return tensorflow_datasets; raise the error of its import, which the package only logs."""
     return importlib.import_module("tensorflow_datasets.public_api")
 
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keep back what tensorflow-datasets and its packages print: advice, warnings, tracebacks.
+    """Suppress what tensorflow-datasets and its packages print: advice, warnings, tracebacks.
 
-    What is wrong with the data comes up as an exception, too.
+    Errors in the data are also raised as exceptions.
     """
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)

@@ -11,10 +11,10 @@ from draw_jax.data.sets import arrays, digits, image_folder, svhn
 from draw_jax.data.sets.cluttered import Cluttered
 from draw_jax.data.sets.two_digits import TwoDigits
 
-# Sets that are known to be a fixed binarisation, or not to be one; for the others decoding finds out.
+# Whether a set is a fixed binarisation, where that is known; otherwise decoding finds out.
 _BINARY = {"mnist": False, "binarized_mnist": True}
 _DIGITS = ("mnist", "digits")  # of which the sets below can be made
-# Sets that are made as they are read: the configuration that has every field, and those of their own.
+# Sets generated when read: a configuration that has every field, and the names of their own fields.
 MADE = {
     "cluttered_mnist": ("cluttered_mnist", ("source", "size", "clutter", "crop_size")),
     "two_digits": ("mnist_two_digits", ("source", "size")),
@@ -65,7 +65,7 @@ def _made(config: Any, split: str, flags: str, seed: int) -> Cluttered | TwoDigi
         raise ValueError(
             f"config.data.source: expected {' or '.join(_DIGITS)}, got {config.source!r}"
         )
-    if config.source == "digits":  # which fill their frame: made as large as MNIST's in theirs
+    if config.source == "digits":  # they fill their frame: made as large as MNIST's digits
         source = digits.read(split, box=20)
     else:
         try:

@@ -40,9 +40,9 @@ def load(
 
     - `mnist`, `binarized_mnist`, `cifar10`, `omniglot28`, `svhn_cropped`: from `draw_NAME` or `NAME`
       under data_dir where tensorflow-datasets has prepared either as array_record, else fetched (or
-      taken from manual_dir) and prepared. Validation is the last 10,000 of MNIST's train, of the
-      last three sets' the last 10 %, in the order of tensorflow-datasets, which is one fixed shuffle
-      of the original files; binarized_mnist has a validation split.
+      taken from manual_dir) and prepared. Validation is the end of train: 10,000 of
+      MNIST's, 10 % of the last three sets', in tensorflow-datasets' order, which is one fixed
+      shuffle of the original files; binarized_mnist has a validation split.
     - `digits`: 1,797 scans of 8x8 pixels from scikit-learn, enlarged to 28x28 (bicubic), in seeded
       splits of 1,437 / 180 / 180; no files needed.
     - `image_folder`: the PNG, JPEG and WebP files of data_dir and its sub-folders, cropped and made
@@ -67,7 +67,7 @@ def load(
             with `resize`; else sets have a size of their own, for `check_shape`.
         flags: what the caller's flags have before `data_dir` and `manual_dir`, for advice.
         seed: of an endless or varied training split; validation and test are the same for all seeds.
-        still: whether a varied training split is not: `svhn` then crops the middle of every number,
+        still: whether to fix a varied training split: `svhn` then crops the middle of every number,
             as in validation and test.
 
     Returns:
@@ -133,7 +133,7 @@ def check_labels(split: Split, classes: int, name: str = "") -> None:
 
     Args:
         split: from `load`.
-        classes: of the classifier; 0: the model uses no labels, and anything is well.
+        classes: of the classifier; 0: the model uses no labels, and anything passes.
         name: of the data set, for advice.
 
     Raises:
@@ -162,7 +162,7 @@ def training_indices(split: Split, seed: int, step: int, batch_size: int) -> np.
     """Return the images of one training step, int64 [batch_size]: those of `batch_indices`.
 
     Of an endless split they are the next ones, so that no image comes twice. Of a varied one they
-    count on over the epochs, so that an image of a later epoch has an index of its own.
+    count on over the epochs, so that each epoch has its own index of an image.
     """
     places = np.arange(step * batch_size, (step + 1) * batch_size)
     if split.endless:

@@ -108,7 +108,7 @@ def _without_gamma(windows: Any) -> attention.Window:
 def _hard_patches(model: Ram, images: np.ndarray, windows: Any) -> np.ndarray:
     """Returns the patches that RAM's retina saw, [scales, T, B, N, N, C].
 
-    The windows tell whole pixels: of an odd N, wider patches may be shown a pixel beside.
+    Windows are in whole pixels: for an odd N, wider patches may be shown a pixel off.
     """
     height, width, _ = model.image_shape
     levels = retina.averages(jnp.asarray(images, jnp.float32), model.scales)

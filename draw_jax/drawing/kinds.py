@@ -169,7 +169,7 @@ def glimpses(job: Job[looking.Looking]) -> list[Path]:
 
 
 def save_glimpses(job: Job[looking.Looking], seen: figures.Seen) -> list[Path]:
-    """Saves the same of what was seen already, of a picture of one's own for instance."""
+    """Saves the same for what was already seen, your own picture for instance."""
     arrays = {} if seen.labels is None else {"labels": seen.labels}
     paths = _save(
         job,

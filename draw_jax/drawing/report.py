@@ -31,10 +31,10 @@ def validation_picture(
     validation: Split,
     binarization: str,
 ) -> tuple[str, np.ndarray] | None:
-    """Saves the picture of a validation and returns its name and it [h, w, 3]; None for no picture.
+    """Saves a validation's picture and returns its name and pixels [h, w, 3]; None for no picture.
 
-    A model that draws has a grid of samples, one that reads glimpses those of the first images of
-    the validation split.
+    For a model that draws it is a grid of samples; for one that reads glimpses, those of the first
+    validation images.
 
     Args:
         run: the run directory.

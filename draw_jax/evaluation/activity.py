@@ -31,8 +31,8 @@ def measure(
     """Returns how many of the T Z latent units are active, in all and at each time step.
 
     A unit is active if its activity, the variance over images of E[z | x], is above 0.01. At time
-    step t, E[z_t | x] is over the z before it. Two passes that differ in these alone give two
-    posterior means; their covariance over images is the variance, and holds none of the noise.
+    step t, E[z_t | x] is over the z before it. Two passes that differ only in these give two
+    posterior means; their covariance over images is that variance, free of the noise.
 
     Args:
         model: a `Draw`.

@@ -27,7 +27,7 @@ def weighted_nll(
 ) -> jax.Array:
     """Returns -log(1/K sum_k p(x, z_k) / q(z_k | x)) of each image, [B] nats, an upper bound.
 
-    In a memory that does not depend on K: of the samples only the sum of the weights is kept.
+    Its memory does not depend on K: only the sum of the samples' weights is kept.
 
     Args:
         task: of a model with latents.

@@ -1,4 +1,4 @@
-"""Measure 7 of the 2016 follow-up study: what a sample says of the training image nearest to it."""
+"""Measure 7 of the 2016 follow-up study: the NLL of the nearest training image given a sample."""
 
 from collections.abc import Callable
 
@@ -75,10 +75,10 @@ def measure(
 ) -> dict[str, float]:
     """Returns mean, standard deviation and maximum over generated images of both readings.
 
-    The report does not tell which distance and which images; L2 on the means and the training split
-    are our reading. Training images are taken by their grey values, where updates binarise them,
-    too. The measure says little of a model: one that repeats training images is near to them, and
-    the mean of blurred images is cheap. They are read in batches, see `latents.nearest`.
+    The report does not say which distance and which images; L2 on the means and the training split
+    are our reading. Training images keep their grey values, even where updates binarise them, and
+    are read in batches, see `latents.nearest`. The measure says little about a model: one that
+    repeats training images is near to them, and blurred images have a low mean.
 
     Args:
         model: a `Draw`; its own likelihood gives the NLL.

@@ -1,4 +1,4 @@
-"""What a pass has found so far, in a file, so that the same pass goes on after a kill."""
+"""A pass's results so far, in a file, so that the same pass can continue after a kill."""
 
 import time
 import zipfile
@@ -18,11 +18,11 @@ _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 class Partial:
-    """The terms of the images that a pass is done with, and the samples of those it is at.
+    """The terms of the images that a pass has finished, and the samples of its current batch.
 
     Args:
         path: the file; None keeps nothing.
-        identity: tells all that decides the terms. A file of another one is not used.
+        identity: all that decides the terms. A file with another identity is not used.
     """
 
     def __init__(self, path: Path | None = None, identity: str = ""):
@@ -55,7 +55,7 @@ class Partial:
     def begun(self, size: int) -> tuple[int, jax.Array | np.ndarray] | None:
         """Returns the samples of the batch after the images done and the log of their weights' sum.
 
-        None where there are none, or they are of a batch of another size, as other devices make it.
+        None if there are none, or if their batch had another size, as on other devices.
         """
         if self.log_sum is None or len(self.log_sum) != size:
             return None

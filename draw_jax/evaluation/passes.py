@@ -39,7 +39,7 @@ def evaluate(
     images: int | None = None,
     partial: Partial | None = None,
 ) -> dict[str, Any]:
-    """Returns the means over a split of the loss's terms and of what tells whether a model is sound.
+    """Returns the means over a split of the loss's terms and of other diagnostics of the model.
 
     Args:
         task: of the model.
@@ -52,7 +52,7 @@ def evaluate(
         on_batch: called with the number of images done; may raise to stop the pass.
         on_samples: called with the number of importance samples done, of all images together.
         images: how many, from the first on; None: all. No more than there are.
-        partial: what the same pass has found before, to go on from; it learns of the rest. None: nothing.
+        partial: earlier results of the same pass, to continue from and to extend. None: nothing.
 
     Returns:
         `images`; the terms of the loss and their totals, each the mean over images beside its

@@ -71,7 +71,7 @@ def filterbanks(
     Of an image whose last k pixels are black, a filter centred d pixels beyond them sees the rest
     with a weight of exp(-k (2 d + k) / (2 sigma^2)), and so does its gradient. In float32 both are
     exactly 0 once k (2 d + k) > 175 sigma^2: for sigma = 1 that is 87 pixels out at k = 1, but 15
-    pixels out at k = 5. (Beside another constant the gradient is down to rounding errors there.)
+    pixels out at k = 5. (For a constant other than black, its gradient is only rounding error.)
 
     Args:
         window: Window of arrays [...].

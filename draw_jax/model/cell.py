@@ -126,7 +126,7 @@ class DrawCell(nn.Module):
         return not self.read_size and self.encoder_input == "both" and self.reader is None
 
     def share(self, x: jax.Array, features: jax.Array | None) -> Share | None:
-        """Returns what the encoder is given alike at every step, made once; None = nothing.
+        """Returns the share of inputs that are the same at every step, made once; None = nothing.
 
         Args:
             x: [B, H, W, C].
@@ -194,8 +194,8 @@ class DrawCell(nn.Module):
     ) -> tuple[jax.Array, attention.Window | None]:
         """Returns r_t [B, 2 N N C] and its window, eq. 27; or [B, 2 H W C] and None, eq. 17.
 
-        With `encoder_input` "error", or x None, it is the half of x_err alone; with a `reader`, what
-        that makes of the images that it else holds.
+        With `encoder_input` "error", or x None, it is only the half of x_err; with a `reader`, that
+        module's output for the same images.
         """
         images = [x_err] if x is None or self.encoder_input == "error" else [x, x_err]
         window = None

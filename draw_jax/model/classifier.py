@@ -144,7 +144,7 @@ def widened(window: attention.Window, factor: float) -> attention.Window:
 
 
 def _check_fields(model: GlimpseClassifier) -> None:
-    """Raises ValueError naming the first field that cannot be."""
+    """Raises ValueError naming the first invalid field."""
     least = {"time_steps": 1, "lstm_size": 1, "read_size": 2, "classes": 2}
     least |= {"scales": 1, "loss_steps": 1, "unroll": 1}
     check_fields(model, least, positive=("read_delta", "read_sigma"))

@@ -72,9 +72,9 @@ class Draw(nn.Module):
         )
 
     def features(self, x: jax.Array) -> jax.Array | None:
-        """Returns features [B, K] of images, which every step's encoder is given besides; or None.
+        """Returns features [B, K] of images, also given to the encoder at every step; or None.
 
-        A Draw has none. What overrides this makes them once, outside the scan.
+        A Draw has none. Subclasses that override this make them once, outside the scan.
         """
         return None
 
@@ -144,7 +144,7 @@ class Draw(nn.Module):
 
 
 def _check_fields(draw: Draw) -> None:
-    """Raises ValueError naming the first field that cannot be."""
+    """Raises ValueError naming the first invalid field."""
     sizes = ("time_steps", "enc_size", "dec_size", "latent_size", "unroll")
     first_windows = ("read_delta", "read_sigma", "write_delta", "write_sigma")
     check_fields(draw, dict.fromkeys(sizes, 1), positive=first_windows)

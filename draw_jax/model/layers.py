@@ -35,7 +35,7 @@ class Linear(nn.Module):
     dtype: str = "float32"
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
     kernel_init: nn.initializers.Initializer = _NORMAL
-    gates: bool = False  # whether the result is the activations of an LSTM's gates, which L(x) are
+    gates: bool = False  # whether L(x) are an LSTM's gates, and their activations the result
 
     @nn.compact
     def __call__(self, x: jax.Array, share: Share | None = None) -> jax.Array:
@@ -71,10 +71,10 @@ class Linear(nn.Module):
         return y
 
     def share(self, inputs: Mapping[int, jax.Array]) -> Share:
-        """Returns what some of the inputs give; the module has its parameters already.
+        """Returns the share of some of the inputs; the module must already have parameters.
 
         Args:
-            inputs: one or more of [B, any], each by the first of its rows of the kernel, from 0, in
+            inputs: one or more of [B, any], each by its first row in the kernel, from 0, in
                 ascending order.
         """
         kernel: jax.Array = self.get_variable("params", "kernel")
@@ -128,7 +128,7 @@ class LSTM(nn.Module):
         return lstm_step(self.gates(jnp.concatenate([*inputs, h_tm1], axis=-1), share), cell_tm1)
 
     def share(self, inputs: Mapping[int, jax.Array]) -> Share:
-        """Returns what inputs that are the same at every step give, each by its first row."""
+        """Returns the share of inputs that are the same at every step, each by its first row."""
         return self.gates.share(inputs)
 
 
@@ -173,7 +173,7 @@ def check_images(x: jax.Array, image_shape: tuple[int, int, int]) -> None:
 
 
 def check_fields(module: Any, least: Mapping[str, int], positive: Sequence[str] = ()) -> None:
-    """Raises ValueError naming the first field of a module that cannot be.
+    """Raises ValueError naming the first invalid field of a module.
 
     Args:
         module: with the fields image_shape and dtype.
@@ -193,7 +193,7 @@ def check_fields(module: Any, least: Mapping[str, int], positive: Sequence[str] 
 
 
 def check_convolutions(module: Any, shape: tuple[int, int] | None = None) -> None:
-    """Raises ValueError naming the first of filters, filter_size and stride that cannot be.
+    """Raises ValueError naming the first invalid one of filters, filter_size and stride.
 
     Args:
         module: with these fields.

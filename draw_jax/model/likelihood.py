@@ -35,7 +35,7 @@ def bernoulli_sample(key: jax.Array, canvas: jax.Array) -> jax.Array:
     return jax.random.bernoulli(key, jax.nn.sigmoid(canvas)).astype(jnp.float32)
 
 
-# The error image is not left to `mean`: its gradient is written out, and keeps one array less.
+# The error image does not use `mean`: its hand-written gradient keeps one array less.
 BERNOULLI = Likelihood(
     nll=losses.bernoulli_nll,
     mean=bernoulli_mean,

@@ -77,9 +77,9 @@ def discretized_logistic_nll(
 
 
 def hold(x: jax.Array, least: float, greatest: float) -> jax.Array:
-    """Returns x held in [least, greatest], with the gradient of x itself.
+    """Returns x clipped to [least, greatest], with the gradient of x itself.
 
-    So what lies beyond a bound is led back by the gradient at the bound, in place of none.
+    So the gradient at a bound leads back what lies beyond it; plain clipping has none there.
     """
     return jax.lax.stop_gradient(jnp.clip(x, least, greatest)) + (x - jax.lax.stop_gradient(x))
 

@@ -1,9 +1,8 @@
 """Checkpoints that never give back wrong numbers: save, restore, fall back, load.
 
-Orbax writes them, asynchronously and one complete step at a time. Beside the arrays stands a
-SHA-256 of every leaf, since a flipped byte would else be restored without a word. Which of them is
-the best on validation is told by the lines of metrics.jsonl, and by the newest checkpoint where
-these are lost.
+Orbax writes them, asynchronously and one complete step at a time. A SHA-256 of every leaf lies
+beside the arrays, since otherwise a flipped byte would be restored silently. The lines of
+metrics.jsonl say which is the best on validation, or the newest checkpoint where these are lost.
 """
 
 import contextlib
@@ -67,8 +66,8 @@ class Checkpoints:
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=_Preservation(keep, self._losses, counts),
                     cleanup_tmp_directories=True,  # what a kill while saving left behind
-                    # Where a thread of its own makes the folders and cannot, the others wait for
-                    # it for ten minutes.
+                    # If a separate thread fails to make the folders, the others wait ten
+                    # minutes for it.
                     async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
                 ),
             )
@@ -118,15 +117,15 @@ class Checkpoints:
     def restore_newest(
         self, templates: dict[str, Any], optional: Mapping[str, Any] | None = None
     ) -> tuple[int, dict[str, Any]] | None:
-        """Returns (step, trees) of the newest undamaged checkpoint, None if there is none at all.
+        """Returns (step, trees) of the newest undamaged checkpoint, None if there is no checkpoint.
 
         A damaged one is reported, moved aside to `damaged/` in the run directory, and the one
         before it taken. Losses of later steps, which a killed process has measured, are forgotten:
-        they come again. Of several processes the first alone decides, and tells the others.
+        they will be measured again. Of several processes, the first decides for all.
 
         Args:
             templates: trees by item name that give the structure, shapes and dtypes.
-            optional: such of items that a checkpoint may lack; the result lacks them, too.
+            optional: templates of items that a checkpoint may lack; the result then lacks them.
 
         Raises:
             CheckpointError: if every checkpoint is damaged, holds arrays of another model, or cannot
@@ -240,7 +239,7 @@ class Checkpoints:
 
 
 class _Preservation:
-    """Orbax's question which checkpoints to keep, answered by the losses as they stand."""
+    """Tells Orbax which checkpoints to keep, by the current losses."""
 
     def __init__(
         self, newest: int, losses: Mapping[int, float], counts: Callable[[int], bool] | None

@@ -59,7 +59,7 @@ def unflatten(leaves: Leaves, template: Any, source: str) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """Returns the cause in what may be a page: the disk's, else its beginning and its end."""
+    """Returns the cause of an error of any length: the disk's, otherwise its start and end."""
     for text in _OF_THE_DISK:
         if text in str(error):
             return text

@@ -39,12 +39,12 @@ VALUES: dict[str, dict[str, Any]] = {
     "model_3": _MODELS,
 }
 
-# By kind of model: a field that is no more, and the value by which a run did without it.
+# By kind of model: a removed field, and its value in a run that did not use it.
 _GONE: dict[str, dict[str, Any]] = {"classifier": {"model.conv_channels": []}}
 
 
 def filled(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns a stored configuration with legacy values for fields that it lacks, without those gone.
+    """Returns a stored configuration with legacy values for missing fields, without removed ones.
 
     Args:
         fields: of config.json, nested by group; left as they are.

@@ -18,7 +18,7 @@ from draw_jax.runs import digests
 from draw_jax.runs.tensorboard import TensorBoard
 from draw_jax.system import files
 
-# Progress ends no run: a full disk may lie under what is printed, or its terminal be gone.
+# Progress never ends a run: the output may go to a full disk, or its terminal be gone.
 _MAY_FAIL = contextlib.suppress(OSError)
 # Places after the point, where progress shows more than one.
 _PLACES = {"error": 4, "cross_entropy": 4, "bits_per_dim": 3}
@@ -41,7 +41,7 @@ class MetricsFile:
         return [row for row, _ in self._lines() if row is not None]
 
     def _lines(self) -> list[tuple[dict[str, Any] | None, bytes]]:
-        """Returns every line but a torn last one, and what it tells: None where it is damaged."""
+        """Returns every line except a torn last one, with its row: None if it is damaged."""
         if not self._path.exists():
             return []
         lines = self._path.read_bytes().split(b"\n")
@@ -101,11 +101,11 @@ def _fields(line: bytes) -> dict[str, Any]:
 
 
 def _row(line: bytes, signed: bool) -> dict[str, Any] | None:
-    """Returns what a line tells, without its digest; None where it is no sound line of ours.
+    """Returns a line's row, without its digest; None if it is not a sound line of ours.
 
     Args:
         line: of a file.
-        signed: whether others of the file have digests, so that one without is not ours.
+        signed: whether other lines of the file have digests; one without is then not ours.
     """
     row, sound = digests.verified(_fields(line))
     known = type(row.get("step")) is int and isinstance(row.get("split"), str)
@@ -269,7 +269,7 @@ def duration(seconds: float) -> str:
 
 
 def minutes(rows: Sequence[Mapping[str, Any]], batch_size: int, updates: int) -> float:
-    """Returns the minutes of so many updates alone, by the median speed that lines tell; nan if none does.
+    """Returns the minutes of the updates only, by the median speed in the rows; nan if none has it.
 
     Args:
         rows: of a metrics.jsonl.

@@ -97,11 +97,11 @@ def check_own(directory: Path, step: int, config: ConfigDict | None) -> None:
 def validation_losses(run: Path, task: Task, config: ConfigDict | None = None) -> dict[int, float]:
     """Returns a run's losses on validation by step, lower is better, from its metrics.jsonl.
 
-    Those that its lines have lost are taken, with a warning, from the newest checkpoint, of those
-    of the configuration where one is given.
+    Losses missing there are taken, with a warning, from the newest checkpoint; if a configuration
+    is given, from the newest one of it.
 
     Raises:
-        CheckpointError: if the two tell different losses: of other runs.
+        CheckpointError: if the two have different losses: of other runs.
     """
     sign, path = 1 if task.lower_is_better else -1, run / "metrics.jsonl"
     losses = {
@@ -239,9 +239,9 @@ def _read_weights(checkpoints: Path, step: int, config: ConfigDict | None) -> Le
 
 
 def check_json(directory: Path) -> None:
-    """Raises CheckpointError naming a damaged file that Orbax reads, for no use of ours.
+    """Raises CheckpointError naming a damaged file that only Orbax reads.
 
-    Besides its own there are the losses beside the checkpoints of an earlier version.
+    Besides its own files, these are the losses in the checkpoints of an earlier version.
     """
     for name, way_out in (
         ("_CHECKPOINT_METADATA", "move {} away, and the run continues from another checkpoint"),
@@ -272,7 +272,7 @@ def _path(directory: Path, step: int) -> Path:
 
 
 def _blame(folder: Path, error: Exception) -> CheckpointError:
-    """Returns what to raise: damage is told only of bytes that can be read."""
+    """Returns what to raise: only bytes that can be read count as damaged."""
     cause = _unreadable(folder)
     if isinstance(error, MemoryError):
         cause = "out of memory"

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard, which are for looking only: no failure of theirs ends a run."""
+"""Event files for TensorBoard. They are only for viewing: their failures never end a run."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ _FLUSH_SECONDS = 5.0  # between two times at which all is on disk
 class TensorBoard:
     """Scalars as `split/name`, KL per time step, pictures.
 
-    Events are written by the thread that calls: one of their own could die of a full disk and leave
+    Events are written by the calling thread: a separate one could die of a full disk and leave
     the run waiting for it.
 
     Args:

@@ -44,7 +44,7 @@ _UPDATES = flags.DEFINE_integer("updates", 10_000, "Of each run", flag_values=FL
 _SET = flags.DEFINE_list(
     "set",
     [],
-    "Fields that all rows have otherwise, for another --workdir: train.clip_norm=0,train.warmup_steps=0",
+    "Fields to set in all rows, for another --workdir: train.clip_norm=0,train.warmup_steps=0",
     flag_values=FLAGS,
 )
 _PAGE = flags.DEFINE_string(
@@ -134,7 +134,7 @@ def main() -> int:
 
 
 def kept(run: Path, config: ConfigDict) -> dict[str, Any] | None:
-    """Returns what was measured of a run before; None if not all was, or of other settings."""
+    """Returns a run's earlier measurements; None if incomplete, or of different settings."""
     try:
         found = json.loads(_file(run).read_text())
         stored = ConfigDict(found["config"])
@@ -239,7 +239,7 @@ def _text(measured: results.Measured, chosen: list[Row], seeds: int, links: dict
 
 
 def _literal(text: str) -> Any:
-    """Returns the value that a text writes in Python; the text itself where it writes none."""
+    """Returns the value of a Python literal; the text itself if it is none."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

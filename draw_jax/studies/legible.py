@@ -1,7 +1,7 @@
 """How many samples are no digit: python -m draw_jax.studies.legible --pretrained=mnist.
 
-A digit classifier looks at samples. One to which it gives no class a probability of --confidence
-counts as no digit. Prints how many, and how many there are of each class, and draws the doubtful
+A digit classifier looks at samples. One counts as no digit if no class gets a probability of
+--confidence. Prints how many, and how many there are of each class, and draws the doubtful
 ones into --out `doubtful.png`, the most doubtful first. Exit codes: 0 done, 1 error, 2 bad flags.
 """
 

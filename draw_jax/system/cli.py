@@ -22,7 +22,7 @@ from draw_jax import __version__, configs
 from draw_jax.system.errors import UserError
 
 ERROR, BAD_FLAGS, INTERRUPTED = 1, 2, 130
-_AGAIN = 0.05  # seconds, by which time such a callback has returned
+_AGAIN = 0.05  # seconds, until a callback that lost a Ctrl-C has returned
 MAX_SEED = 2**32 - 1  # JAX's keys drop the bits above
 _HELP = {"-h", "--h", "-help", "--help", "--helpshort", "--helpfull"}
 
@@ -39,10 +39,10 @@ def run(
     Args:
         main: does the work; returns an exit code. A ValueError it raises is about the flags.
         argv: the command line, program name first.
-        expected: what main may raise besides UserError and OSError, as errors to tell rather than
-            defects.
+        expected: exceptions of main, besides UserError and OSError, that are a user's errors
+            rather than defects.
         flag_values: where the flags are defined.
-        progress: whether what main prints tells only how it goes on, and may be lost.
+        progress: whether main prints only progress, which may be lost.
 
     Returns:
         main's code, 2 for bad flags or configuration, 1 for an expected error, 130 for Ctrl-C.
@@ -169,7 +169,7 @@ def check_writable(file: str) -> bool:
     try:
         if file and path.exists():
             path.open("ab").close()
-        elif file:  # the permissions alone do not tell: of root, and of file systems that have none
+        elif file:  # permissions are not enough: root ignores them, some file systems have none
             tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise flags.ValidationError(f"that cannot be written ({error.strerror})") from None
@@ -232,9 +232,9 @@ def _check_is_config(config: Any) -> None:
 
 
 def _find_config(argv: Sequence[str]) -> tuple[int, str, str]:
-    """Returns where --config gives its value: which word, what stands before it there, the value.
+    """Returns where --config has its value: the word's index, the text before it there, the value.
 
-    The value is "" where there is none.
+    The value is "" if there is none.
     """
     for k, word in enumerate(argv[1:], start=1):
         flag, equals, value = word.partition("=")
@@ -272,9 +272,9 @@ def _cause(error: Exception) -> Exception:
 
 
 def _tell_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Leaves out what Orbax's other reads and writes find once one of them has failed.
+    """Ignores the errors of Orbax's other reads and writes once one of them has failed.
 
-    Ctrl-C that met a callback, as JAX has in garbage collection, is lost there: it comes again.
+    A Ctrl-C that hits a callback, as JAX has in garbage collection, is lost: it is sent again.
     """
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         main = threading.main_thread().ident

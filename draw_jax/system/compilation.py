@@ -57,11 +57,11 @@ def _machine() -> str:
 
 
 def _drop_damaged(folder: Path) -> None:
-    """Takes JAX's warnings of entries that it could not read or write as the word to delete them.
+    """Deletes the entries that JAX cannot read or write, in place of printing its warnings.
 
-    JAX writes an entry in place, so that a kill or a full disk leaves a part of it, and never
-    replaces one: without this, every later start would warn and compile. A warning names the
-    function only, so that its entries for other models go as well and are compiled once more.
+    JAX writes an entry in place and never replaces it, so a kill or a full disk leaves a part of
+    it: without this, every later start would warn and compile. A warning names only the function,
+    so its entries for other models are deleted as well and compiled once more.
     """
     show = warnings.showwarning
 

@@ -40,19 +40,19 @@ def cores() -> int:
 
 
 def for_cores(batch_size: int) -> int:
-    """Returns how many devices the cores are best made of, which share a batch.
+    """Returns into how many devices the cores are best split, to share a batch.
 
-    The most that divide the batch, of at least a core and 8 of the images each. XLA shares the large
-    operations of a device among cores, but of the time steps of a recurrent network most are small.
+    The most that divide the batch, with at least a core and 8 images each. XLA shares a device's
+    large operations among cores, but in a recurrent network's time steps most are small.
     """
     most = max(1, min(cores(), batch_size // _LEAST_ROWS))
     return next(count for count in range(most, 0, -1) if batch_size % count == 0)
 
 
 def share_cores(count: int) -> None:
-    """Makes the CPU so many devices; to be called before JAX begins any work.
+    """Splits the CPU into `count` devices; to be called before JAX starts any work.
 
-    Nothing changes where JAX has begun already, or where the environment says how many they are
+    Nothing changes if JAX has already started, or if the environment says how many there are
     (JAX_NUM_CPU_DEVICES, or XLA_FLAGS with xla_force_host_platform_device_count).
     """
     flags = os.environ.get("XLA_FLAGS", "")
@@ -60,8 +60,8 @@ def share_cores(count: int) -> None:
         return
     with contextlib.suppress(RuntimeError):  # it has begun
         jax.config.update("jax_num_cpu_devices", count)
-        # Else XLA would end a process in which one device waits 40 seconds for another: one that
-        # was stopped meanwhile, or whose machine slept.
+        # Otherwise XLA would end a process in which one device waits 40 seconds for another, as
+        # when the process was stopped or its machine slept.
         for name in ("terminate", "warn_stuck"):
             flag = f"--xla_cpu_collective_call_{name}_timeout_seconds"
             flags += "" if flag in flags else f" {flag}={_FOREVER}"
@@ -79,7 +79,7 @@ def gather(rows: Any, sharding: NamedSharding) -> Any:
 
 
 def spread(array: Any, axis: int = 0) -> Any:
-    """Returns an array over this process's devices, which must divide the axis along which it is cut.
+    """Returns an array spread over this process's devices, which must divide the axis.
 
     One device gets it as it is.
     """

@@ -43,8 +43,8 @@ def cannot_write(path: Path, error: OSError) -> OSError:
 def cache_folder() -> Path:
     """Returns the user's folder for our caches, `$XDG_CACHE_HOME/draw_jax`; it may be missing.
 
-    Without that variable it is `~/.cache/draw_jax`, and so it is where the variable holds a
-    relative path: the XDG base directory specification has such paths ignored.
+    Without that variable, or if it holds a relative path, it is `~/.cache/draw_jax`: the XDG base
+    directory specification ignores relative paths.
 
     Raises:
         OSError: if the user has no home folder either.

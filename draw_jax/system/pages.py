@@ -1,9 +1,9 @@
-"""Large pages of memory, asked of Linux before a program begins.
+"""Large pages of memory, requested from Linux before a program starts.
 
-An update keeps a hundred megabytes and more for its way back, in memory that is new each time. In
-pages of 4 KiB, tens of thousands of page faults an update take a fifth of its time on CPUs; in
-pages of 2 MiB they take none that can be seen. The C library asks for such pages where a variable
-of the environment says so at the start of the process, hence a program starts itself once more.
+An update keeps a hundred megabytes and more for its backward pass, in newly allocated memory. With
+pages of 4 KiB, tens of thousands of page faults an update take a fifth of its time on CPUs; with
+pages of 2 MiB their time is not noticeable. The C library requests such pages if an environment
+variable says so when the process starts, so a program starts itself again.
 """
 
 import os
@@ -17,10 +17,10 @@ _KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def use_large_pages() -> None:
-    """Starts this program again, with large pages, where they are to be had and not yet asked for.
+    """Restarts this program with large pages, if they are available and not yet requested.
 
-    The process stays the same, and so do its number, its arguments and what else it was started
-    with. Called first of all, before anything is in memory. Nothing happens where the C library is
+    The process stays the same, and so do its number, its arguments and everything else it was
+    started with. Called first, before anything is in memory. Nothing happens where the C library is
     not glibc 2.35 or newer, where the kernel gives large pages to all or to none, where the
     variable is set already (`GLIBC_TUNABLES=` turns this off), and inside another program, a
     notebook for example.
@@ -36,7 +36,7 @@ def use_large_pages() -> None:
 
 
 def can_gain(environment: Mapping[str, str], kernel: str, library: str) -> bool:
-    """Returns whether large pages come for the asking, and have not been asked for.
+    """Returns whether large pages are available on request, and not yet requested.
 
     Args:
         environment: of the process.
@@ -54,7 +54,7 @@ def can_gain(environment: Mapping[str, str], kernel: str, library: str) -> bool:
 
 
 def is_program(started: Sequence[str], arguments: Sequence[str]) -> bool:
-    """Returns whether what Python was started for is this program, so that it may start again.
+    """Returns whether Python was started to run this program, so that it may be restarted.
 
     Args:
         started: the whole command line, `sys.orig_argv`.

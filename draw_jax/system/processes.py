@@ -74,7 +74,7 @@ class Team:
             return self._stop_at is not None and self._asked >= self._stop_at
 
     def finish(self) -> None:
-        """Waits until all are at the end, so that none is missed who only was quicker."""
+        """Waits until all are at the end, so that one that was faster does not count as lost."""
         if self._place.process:
             self._peers[0].send(finished=True)
         else:
@@ -158,7 +158,7 @@ class Team:
     def _hear_wish(self) -> None:
         """Process 0: has every process promise not to pass a point before all know where to stop.
 
-        The watchers promise, which never wait for anything, so that none can wait in vain.
+        The watcher threads promise. They never wait for anything, so none can wait in vain.
         """
         with self._state:
             if self._promises:
@@ -238,7 +238,7 @@ def leave(code: int) -> None:
 
 @contextlib.contextmanager
 def join(facts: Mapping[str, Any], seconds: float) -> Iterator[Team]:
-    """Makes this process one of several, as a cluster that JAX knows or three variables tell.
+    """Makes this process one of several, as given by a cluster that JAX knows or three variables.
 
     Args:
         facts: what must be the same in all processes, by name.

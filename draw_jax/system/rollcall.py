@@ -55,11 +55,11 @@ class Peer:
             self.connection.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self) -> list[dict[str, Any]]:
-        """Waits for some bytes and returns the messages that are whole.
+        """Waits for some bytes and returns the complete messages.
 
         Raises:
             OSError: if the other one is gone.
-            ValueError: if it does not speak as our processes do.
+            ValueError: if it sends something else.
         """
         data = self.connection.recv(2**16)
         if not data:
@@ -92,10 +92,10 @@ class Peer:
 
 
 def place() -> Place:
-    """Returns this process's place, as three variables or a cluster that JAX knows tell.
+    """Returns this process's place, from three variables or a cluster that JAX knows.
 
     Raises:
-        ValueError: if neither does, or one of them makes no sense.
+        ValueError: if neither gives one, or a value makes no sense.
     """
     told: dict[str, Any] = {name: os.environ.get(name) for name in VARIABLES}
     for name in VARIABLES[1:]:
@@ -106,7 +106,7 @@ def place() -> Place:
         told[name] = int(told[name]) if told[name] else None
     address, count, index = told.values()
     if not address or None in (count, index):
-        # JAX offers this to its own start alone, which is too late for what is to be said here.
+        # JAX offers this only during its own start, which is too late for the checks here.
         from jax._src.clusters import ClusterEnv
 
         address, count, index, _ = ClusterEnv.auto_detect_unset_distributed_params(
@@ -249,7 +249,7 @@ def _listen(port: int) -> socket.socket:
 
 
 def _check_leads_here(place: Place) -> None:
-    """Raises UserError if not even process 0 reaches itself where the others are to."""
+    """Raises UserError if process 0 does not reach itself at the address for the others."""
     try:
         socket.create_connection((place.host, place.port), _PATIENCE).close()
     except OSError as error:

@@ -125,10 +125,10 @@ def check(config: ConfigDict) -> Task:
 
 
 def cpu_devices(config: ConfigDict, run: Path | None = None) -> int:
-    """Returns how many devices a CPU is to be for a run; to be asked before JAX begins any work.
+    """Returns into how many devices a run splits a CPU; to be called before JAX starts any work.
 
-    That is `config.train.cpu_devices`. Where it is 0: the number that the run has begun with, so
-    that it goes on with the same roundings, else what `devices.for_cores` finds best.
+    That is `config.train.cpu_devices`. If it is 0: the number that the run started with, so that it
+    continues with the same rounding, otherwise what `devices.for_cores` finds best.
 
     Args:
         config: a configuration, not checked yet.
@@ -145,7 +145,7 @@ def cpu_devices(config: ConfigDict, run: Path | None = None) -> int:
 
 
 def with_devices(config: ConfigDict) -> ConfigDict:
-    """Returns a configuration with the number of devices that this process has made of its CPU."""
+    """Returns a configuration with the number of devices into which this process split its CPU."""
     told = config.copy_and_resolve_references()
     if jax.default_backend() == "cpu" and jax.process_count() == 1:
         told.train.cpu_devices = jax.device_count()
@@ -179,7 +179,7 @@ def _field(config: ConfigDict, name: str) -> Any:
 def _check_can_be_kept(config: ConfigDict, prefix: str = "config", allow_nan: bool = True) -> None:
     """Raises ValueError naming a field whose value config.json cannot hold, such as bytes.
 
-    Nor, unless they are allowed, nan and infinity: nan is not even what it was when a run goes on.
+    Also nan and infinity, unless allowed: nan would not even equal itself when a run continues.
     """
     for name, value in config.items():
         if isinstance(value, ConfigDict):

@@ -1,4 +1,4 @@
-"""Whether a run has diverged: by numbers that are not finite, or finite ones that tell of ruin."""
+"""Whether a run has diverged: by non-finite numbers, or finite ones that show a collapse."""
 
 import contextlib
 import math
@@ -56,10 +56,10 @@ class FiniteCheck:
 
 
 class Watch:
-    """Looks at each row of metrics beside those before it; keeps little of them.
+    """Compares each row of metrics with those before it; keeps little of them.
 
     Args:
-        objective: name of the loss in the rows of training; where they have an `objective`, that is.
+        objective: name of the loss in training rows that have no `objective`.
         batch_size: images of one row of training.
         rows: of the run so far.
     """
@@ -119,7 +119,7 @@ class Watch:
         return sum(self._errors) / len(self._errors)
 
     def _take_error(self, row: Mapping[str, Any]) -> None:
-        """A classifier's error may not rise far above its best, nor that of training with it."""
+        """A classifier's error may not rise far above its best, nor both above training's best."""
         error, told = row["error"], f"validation error {row['error']:.4f} at step {row['step']}"
         best = self._best or row
         if error <= best["error"]:
@@ -128,8 +128,8 @@ class Watch:
             raise DivergedError(
                 f"collapsed: {told}, after {best['error']:.4f} at step {best['step']}", best["step"]
             )
-        # It may have learned, and lost it, before the first validation. Errors of validation alone,
-        # high beside those of training, are overfitting.
+        # It may have learned and collapsed before the first validation. A high validation error
+        # beside a low training error is overfitting.
         learned, step = self._learned
         if step and min(error, self._recent) > _highest_error(learned):
             raise DivergedError(

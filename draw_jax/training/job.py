@@ -73,7 +73,7 @@ class Job:
             self.log.say(
                 f"{run} is of an earlier version: its files had no digests to be checked by"
             )
-        self._told: set[str] = set()  # splits whose rows tell a divergence, which was said
+        self._told: set[str] = set()  # splits whose divergence has been reported
         self._warn_of_lost_lines()
         self.state = jax.device_put(state, self._placement.replicated)
         self.update = jit_update(make_update(task, config, self._keys.train), self._placement)
@@ -101,7 +101,7 @@ class Job:
         step, items = restored
         rows = [row for row in self._metrics() if row["step"] <= step]
         self._watch = Watch(self.task.objective, self.train.batch_size, rows)
-        # Until the next checkpoint is written, the metrics alone tell of a rollback to this one.
+        # Until the next checkpoint is written, only the metrics know of a rollback to this one.
         told = [row for row in rows if row["split"] == "rollback" and row["step"] == step]
         done = max([items.get("rollbacks", _ROLLBACKS), *told], key=lambda one: int(one["count"]))
         self.rollbacks, self._rate = int(done["count"]), float(done["rate"])
@@ -187,8 +187,8 @@ class Job:
         """Logs a row of metrics.
 
         Raises:
-            DivergedError: if it tells that the run has diverged; with `on_divergence` "continue"
-                that is only said, once until it recovers.
+            DivergedError: if it shows that the run has diverged; with `on_divergence` "continue"
+                this is only printed, once until it recovers.
         """
         self.log.write(row)
         try:
@@ -203,9 +203,9 @@ class Job:
             self._told.discard(row["split"])
 
     def roll_back(self, error: DivergedError) -> bool:
-        """Goes back to the last good checkpoint with a smaller learning rate; returns whether.
+        """Goes back to the last good checkpoint at a lower learning rate; returns whether it did.
 
-        Where nothing was saved since the last rollback, it goes further back than then. What a stop
+        If nothing was saved since the last rollback, it goes back further than before. What a stop
         has saved besides is left out where there are others, so that the run goes on as one that was
         not stopped.
         """

@@ -51,7 +51,7 @@ def _kernels(params: Any) -> Any:
 
 
 def _clip(highest: float) -> optax.GradientTransformation:
-    """Returns `optax.clip_by_global_norm`, of a norm that is then made once, metrics included."""
+    """Returns `optax.clip_by_global_norm`, with a norm that is made once, for the metrics too."""
 
     def clip(gradients: Any, _: Any) -> Any:
         norm = _norm(gradients)
@@ -65,7 +65,7 @@ def _clip(highest: float) -> optax.GradientTransformation:
 def _norm(tree: Any) -> jax.Array:
     """Returns the Euclidean norm of all leaves together.
 
-    Of one array of all: GPUs make one sum of it, not one of each leaf and one of those.
+    The leaves are joined first: GPUs then make one sum, not one per leaf and one of those.
     """
     leaves = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
     return jnp.sqrt(jnp.square(leaves).sum())

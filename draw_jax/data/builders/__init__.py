@@ -1,1 +1,1 @@
-"""Data sets: tensorflow-datasets builders of our own, and readers of prepared folders and of folders of pictures."""
+"""Our own tensorflow-datasets builders: they prepare a set from its original files."""

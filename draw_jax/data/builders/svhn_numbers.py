@@ -41,17 +41,17 @@ def prepare(
 ) -> Path:
     """Prepare one archive and return the file of its numbers, uint8 [N, 64, 64, 3] (.npy).
 
-    Killed in the middle of it, it continues where it was at the next call. A process that finds
-    another at it waits.
+    After a kill, the next call continues where this one was. A process waits while another one
+    prepares the same archive.
 
     Args:
         part: train, extra or test.
         archive: the original .tar.gz.
-        folder: where to; made if missing. Beside the file comes `PART.incomplete`, which goes.
-        fetch: makes the archive where it is not there; it is then deleted once it is of no use.
+        folder: for the file; made if missing. During the work, `PART.incomplete` lies beside it.
+        fetch: makes the archive if it is missing; it is deleted once it is no longer needed.
 
     Raises:
-        DamagedError: the archive is damaged or another one, which is named with the file in it.
+        DamagedError: the archive is damaged or another one; its message names it and the file.
         DataNotFound: there is no h5py.
         OSError: there is no archive, or the folder cannot be written or has no room.
     """
@@ -76,10 +76,10 @@ def prepare(
 
 
 def cut_out(box: np.ndarray, width: int, height: int) -> tuple[float, float, float, float]:
-    """Return what is cut out for a box: it grown by 30 % about its centre, within the picture.
+    """Return what is cut out for a box: the box grown by 30 % about its centre, within the picture.
 
     Note: neither paper says what happens at a picture's border. Pixels are not made up: what is
-    beyond the border is left out, of 45 % of the training numbers, 3 % of their area in the mean.
+    beyond the border is left out, in 45 % of the training numbers, 3 % of their area on average.
 
     Args:
         box: left, top, right and bottom, pixels from 0, [4].

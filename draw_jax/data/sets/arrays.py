@@ -1,4 +1,4 @@
-"""One's own images as a data set: arrays by name in a NumPy file, .npz."""
+"""Your own images as a data set: named arrays in a NumPy file, .npz."""
 
 import zipfile
 from pathlib import Path
@@ -18,11 +18,10 @@ def read(
 ) -> ArraySplit:
     """Return one split of the images in an .npz file.
 
-    Its arrays are `train_images`, `test_images` and, if there are any, `validation_images`, uint8
-    [N, H, W] or [N, H, W, C]; and, each if there are any, `train_labels`, `validation_labels` and
-    `test_labels`, whole numbers [N]. Other arrays are left alone. Without `validation_images`,
-    validation is a tenth of train (at least 1 image), by one permutation that is always the same:
-    files are often in the order of their classes.
+    Its arrays are `train_images`, `test_images` and optionally `validation_images`, uint8
+    [N, H, W] or [N, H, W, C]; and optionally `train_labels`, `validation_labels` and `test_labels`,
+    whole numbers [N]. Other arrays are ignored. Without `validation_images`, validation is a tenth
+    of train (at least 1 image), by one fixed permutation, as files are often sorted by class.
 
     Args:
         data_dir: the file.

@@ -43,8 +43,8 @@ def read(
 ) -> ArraySplit:
     """Return the pictures of one split, in the order of their names.
 
-    Taken are PNG, JPEG and WebP files of `data_dir` and its sub-folders; of animations the first
-    frame. What is hidden (begins with a dot) is not looked at. A picture is turned upright by its
+    It takes PNG, JPEG and WebP files of `data_dir` and its sub-folders; of animations the first
+    frame. Hidden names (that begin with a dot) are ignored. A picture is turned upright by its
     EXIF orientation, laid on black where it is transparent, turned to grey or colour, cropped about
     its centre to the model's aspect ratio, and made smaller with a Lanczos filter. One that is
     broken, smaller than the model's images, or larger than Pillow's limit of 178,956,970 pixels, is
@@ -147,7 +147,7 @@ def open_picture(
 
 
 def _open(path: str | os.PathLike[str], channels: int, need: int | None) -> Image.Image:
-    """Return what `open_picture` does, for threads: these share the filter of warnings."""
+    """Return what `open_picture` does, for threads, which share one warnings filter."""
     mode = "L" if channels == 1 else "RGB"
     if not (os.path.isfile(path) or os.path.isdir(path)) and os.path.exists(path):
         raise OSError(errno.EINVAL, "a pipe or a device, no file")  # opening it might wait for ever
@@ -231,8 +231,8 @@ def _decode(
     images = np.empty((len(files), *image_shape), np.uint8)
     kept: list[_File] = []
     skipped = []
-    # Pillow lets go of Python's lock where it decodes and resizes, so threads are enough; the
-    # warnings it has about odd files would come once each, in between.
+    # Pillow releases Python's lock while it decodes and resizes, so threads are enough. Its
+    # warnings about odd files, once each, would come in between.
     with (
         warnings.catch_warnings(action="ignore"),
         ThreadPoolExecutor() as threads,

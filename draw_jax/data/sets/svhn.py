@@ -23,9 +23,9 @@ _VERSION = "1.0.0"
 class Numbers:
     """One split: 54x54 crops of prepared house numbers of 64x64 pixels, in colour, without labels.
 
-    In training every visit of a number has a crop of its own, at a uniform place. An index counts
+    In training every visit of a number has its own crop, at a uniform place. An index counts
     on over the epochs: `index % len` is the number, and its place a pure function of (seed, index).
-    In validation and test it is the middle, and in training without a seed.
+    In validation, in test, and in training without a seed, the crop is the middle.
     """
 
     files: tuple[np.ndarray, ...]  # uint8 [n, 64, 64, 3] each; memory maps
@@ -81,9 +81,9 @@ def prepared_folder(data_dir: Path) -> Path:
 def read(data_dir: Path, manual_dir: str, split: str, flags: str, seed: int | None) -> Numbers:
     """Return one split, prepared from the original archives where it is not yet.
 
-    Training and validation are the archives train and extra together, but for one number of six
-    digits: a seeded choice of 4,701 of the 235,754 is validation, as the paper's is published
-    nowhere. Test is the archive test.
+    Training and validation are the archives train and extra together, except one number of six
+    digits: a seeded choice of 4,701 of the 235,754 is validation, as the paper's choice is not
+    published. Test is the archive test.
 
     Args:
         data_dir: `draw_svhn` in it keeps what is prepared: 2.9 GB for training, 0.2 GB for test.

@@ -91,8 +91,8 @@ def curves(
         y_label: of the y axis.
         title: above the plot.
         references: name -> y of a dashed level line, a published result for instance.
-        whole: whether every point is in the picture; else the steep beginning of a long curve, as
-            training has it, is cut off, so that the rest can be read.
+        whole: whether every point is in the picture; otherwise a long curve's steep start, as in
+            training, is cut off, so that the rest can be read.
         log: whether the y axis is logarithmic; all y are above 0 then.
 
     Raises:

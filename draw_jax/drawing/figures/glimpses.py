@@ -267,7 +267,7 @@ def _entries(seen: Seen) -> list[tuple[np.ndarray, str]]:
 def _columns(count: int, block: tuple[int, int], gutter: int = 0) -> int:
     """Returns how many blocks stand side by side, so that a screen must shrink them least.
 
-    Of such numbers it is the one with fewest empty places, and then the largest, as screens are wide.
+    Ties go to the number with the fewest empty places, then the largest, as screens are wide.
     """
 
     def cost(columns: int) -> tuple[float, ...]:

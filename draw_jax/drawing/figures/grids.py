@@ -136,8 +136,8 @@ def picked(sample_grids: Sequence[tuple[int, np.ndarray]]) -> list[tuple[int, Im
     """Returns a picture of at most five sets of samples, evenly spaced, with the step of each.
 
     Args:
-        sample_grids: (step, images [N, H, W, C] in [0, 1]) in the order of steps. Of five the first 16
-            images are shown, of fewer more of each, in four rows, or as they fit where there are less.
+        sample_grids: (step, images [N, H, W, C] in [0, 1]) in the order of steps. Of five sets the
+            first 16 images are shown, of fewer sets more each; in four rows, if there are enough.
     """
     if not len(sample_grids):
         return []

@@ -54,7 +54,7 @@ def _times_transposed(a: jax.Array, b: jax.Array) -> jax.Array:
     """Returns a b^T, [M, N] and [K, N] to [M, K], as `_accumulate` does.
 
     On CPUs a product in bfloat16 takes up to three times as long if it transposes an operand.
-    XLA lets the product do so, but for one with zeros after it, which it really transposes first.
+    XLA leaves this to the product, except for a zero-padded operand, which it transposes first.
     """
 
     def transposed_before(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -71,8 +71,8 @@ def _times_transposed(a: jax.Array, b: jax.Array) -> jax.Array:
 def _sum_of_outer_products(x: jax.Array, d_out: jax.Array) -> jax.Array:
     """Returns the sum of x^T d_out over all axes but the last, [..., K] and [..., N] to [K, N].
 
-    The axes are not made one. Where devices share the examples, each sums its own, and tells the
-    sum alone. For bfloat16 on CPUs see `_times_transposed`.
+    The axes are not merged. Where devices share the examples, each sums its own and sends only
+    the sum. For bfloat16 on CPUs see `_times_transposed`.
     """
     axes = tuple(range(x.ndim - 1))
 
@@ -95,7 +95,7 @@ def _sum_of_outer_products(x: jax.Array, d_out: jax.Array) -> jax.Array:
 
 
 def gate_activations(gates: jax.Array) -> jax.Array:
-    """Returns what `lstm_step` takes of an LSTM's gates, of one shape with them, [..., 4 size].
+    """Returns the gate activations that `lstm_step` takes, in the gates' shape, [..., 4 size].
 
     They are tanh(i / 2), tanh(f / 2), tanh(o / 2) and tanh(g), as sigma(a) = (1 + tanh(a / 2)) / 2:
     one vectorised tanh serves all four gates. Between the passes only the result is saved.
@@ -171,11 +171,11 @@ def replayed(
     dtype: str,
     gates: bool,
 ) -> jax.Array:
-    """Returns `result`, what a linear map made of x before, and has the gradient of that map.
+    """Returns `result`, a linear map's earlier output for x, with the gradient of that map.
 
-    The gradient by x is that of x kernel + bias, rounded as in `product`. The one by `perturbation`
-    is that by x kernel + bias itself, of which the gradients of the kernel and the bias are made:
-    for all steps together, so that they are not made here.
+    The gradient w.r.t. x is that of x kernel + bias, rounded as in `product`. The one w.r.t.
+    `perturbation` is the gradient w.r.t. x kernel + bias. The gradients of the kernel and the bias
+    are made from it elsewhere, for all steps together.
 
     Args:
         x: [B, K].

@@ -14,10 +14,10 @@ _PLAIN = contextvars.ContextVar("_PLAIN", default=False)
 
 @contextlib.contextmanager
 def without_own_gradients() -> Iterator[None]:
-    """Calls in this block go to the plain forward passes.
+    """Makes calls in this block use the plain forward passes.
 
-    For a forward pass that is made of such functions and has a gradient of its own: only plain
-    functions have derivatives of every kind, which derivatives of that gradient ask for.
+    For a forward pass that is made of such functions and has its own gradient: derivatives of that
+    gradient need derivatives of every kind, which only plain functions have.
     """
     token = _PLAIN.set(True)
     try:
@@ -38,7 +38,7 @@ def with_gradient(fwd: _Function, bwd: _Function, static: tuple[int, ...] = ()) 
 
 
 def in_reverse_mode(name: str, function: _Function) -> _Function:
-    """Returns a function whose derivatives in forward mode are refused in a line with its name."""
+    """Returns a function that refuses forward-mode derivatives, in one line with its name."""
 
     def checked(*args: Any) -> Any:
         try:
@@ -57,7 +57,7 @@ def in_reverse_mode(name: str, function: _Function) -> _Function:
 def one_type(*arrays: jax.Array) -> list[jax.Array]:
     """Returns the arrays in the widest of their types, a float.
 
-    A gradient has the type of what it belongs to; the conversion's own gradient sees to that.
+    A gradient has the type of its own array; the gradient of the conversion ensures that.
     """
     dtype = jnp.result_type(1.0, *arrays)
     return [jnp.asarray(array, dtype) for array in arrays]

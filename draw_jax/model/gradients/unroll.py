@@ -1,9 +1,9 @@
 """The scan of a cell over its time steps, whose gradient is written by hand.
 
-Automatic differentiation of a scan keeps whatever the way back needs of each step, and multiplies
-and adds the gradient of every weight at every step. Here the loop forward keeps the state before
-each step and the results of its linear maps. The loop back plays each step again from those,
-without its matrix products, and pulls the gradient through it. The gradient of a kernel,
+Automatic differentiation of a scan keeps all that the backward pass needs of each step, and
+multiplies and adds the gradient of every weight at every step. Here the forward loop keeps the
+state before each step and the results of its linear maps. The backward loop replays each step from
+those, without its matrix products, and pulls the gradient through it. The gradient of a kernel,
 sum_t x_t^T g_t, is one product for all steps together.
 """
 
@@ -21,9 +21,9 @@ from draw_jax.model.gradients.layers import weight_gradients
 from draw_jax.model.gradients.rule import in_reverse_mode, without_own_gradients
 
 # Collections of a cell's variables, by which its `Linear` maps take part.
-RESULTS = "linear_results"  # kept by the loop forward, known to the loop back
-INPUTS = "linear_inputs"  # told by the loop back, each by the name of its products' type
-PERTURBATIONS = "linear_perturbations"  # zeros, whose gradients are those by the maps' results
+RESULTS = "linear_results"  # kept by the forward loop, read by the backward loop
+INPUTS = "linear_inputs"  # set in the backward loop, each named by its products' type
+PERTURBATIONS = "linear_perturbations"  # zeros, whose gradients are those w.r.t. the results
 
 # (cell, state, constants, x of the step) -> (the next state, what the step gives)
 Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
@@ -41,13 +41,13 @@ class Rows:
         return jnp.concatenate([kernel[first:end] for first, end in self.blocks])
 
     def others(self, count: int) -> "Rows":
-        """Returns those of a kernel of so many rows that are not these, which ascend."""
+        """Returns the other rows of a kernel with `count` rows; these rows ascend."""
         ends = [0, *(row for block in self.blocks for row in block), count]
         blocks = zip(ends[::2], ends[1::2], strict=True)
         return Rows(tuple((first, end) for first, end in blocks if first < end))
 
     def placed(self, rows: jax.Array, count: int) -> jax.Array:
-        """Returns a kernel of so many rows, 0 but for these, which are given [any, features]."""
+        """Returns a kernel with `count` rows: these as given, [any, features], and 0 elsewhere."""
         ends = np.cumsum([end - first for first, end in self.blocks])
         blocks = dict(zip(self.blocks, jnp.split(rows, ends[:-1]), strict=True))
         blocks |= {
@@ -63,12 +63,12 @@ class View(NamedTuple):
     A slice of a parameter within the loop would be copied at every step.
     """
 
-    array: Any  # or, of what is asked of arguments, a flag
+    array: Any  # or a flag, in the trees of `_flags`
     rows: Rows  # of the kernel
 
 
 class Told(NamedTuple):
-    """What a linear map tells of a step in the loop back."""
+    """What a linear map reports of a step in the backward loop."""
 
     x: jax.Array  # its inputs, but for those that are shared by all steps, [B, any]
     rows: Rows | None  # of the kernel, by which they are multiplied; None: all
@@ -92,8 +92,8 @@ def unroll(
         step: called with the cell, the state before it, the constants and its own xs.
         cell: bound. Each of its `Linear` maps is used once in a step.
         state: before the first step, arrays.
-        constants: arrays that every step is given, or None. A `View` is of a kernel whose `Linear`
-            map is told of by its inputs and results.
+        constants: arrays that every step is given, or None. A `View` is of a
+            `Linear` map's kernel; the map's inputs and results give its gradient.
         xs: arrays [T, ...], of which each step is given its own, or None.
         length: T.
         steps_a_pass: time steps in one pass of the compiled loops: speed only.
@@ -152,7 +152,7 @@ def _backward(
     xs: Any,
     d_out: Any,
 ) -> Any:
-    """Returns the gradients by the parameters, the first state, the constants and xs.
+    """Returns the gradients w.r.t. the parameters, the first state, the constants and xs.
 
     Args:
         replay: plays a step: (variables, state, constants, x) -> ((state, what it gives), inputs).

@@ -82,8 +82,8 @@ def _sum(a: jax.Array) -> jax.Array:
 def filter_image(f_y: jax.Array, image: jax.Array, f_x: jax.Array) -> jax.Array:
     """Returns F_Y image F_X^T [..., N, N, C], eq. 27 without its gamma.
 
-    Its gradient by the image is `spread_patch`, and the other way round. Automatic differentiation
-    would copy the image transposed.
+    Its gradient w.r.t. the image is `spread_patch`, and vice versa. Automatic differentiation would
+    make a transposed copy of the image.
 
     Args:
         f_y: [..., N, H].

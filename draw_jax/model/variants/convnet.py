@@ -62,7 +62,7 @@ class ConvNet(nn.Module):
 
 
 def _check_fields(model: ConvNet) -> None:
-    """Raises ValueError naming the first field that cannot be."""
+    """Raises ValueError naming the first invalid field."""
     sizes = ("filters", "filter_size", "stride", "hidden_size")
     check_fields(model, {"classes": 2} | dict.fromkeys(sizes, 1))
     shorter = min(model.image_shape[:2])

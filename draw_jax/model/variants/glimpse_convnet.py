@@ -26,16 +26,16 @@ from draw_jax.model.task import Task, Terms, Variables
 class GlimpseConvNet(GlimpseClassifier):
     """A GlimpseClassifier, and a convolutional net that reads again, finer, through its windows.
 
-    Each glimpse has the classifier's logits with the net's added to them. Each of them has a loss:
-    the classifier that of its own logits, the net that of their sum. So the classifier learns to
-    find the object whatever the net does; the net's loss moves the windows, too, but not the
-    classifier's logits. Convolutions before the LSTM, inside its loop, made training unstable.
+    A glimpse's logits are the classifier's plus the net's. Both have a loss: the classifier that of
+    its own logits, the net that of the sum. So the classifier learns to find the object whatever
+    the net does; the net's loss moves the windows, too, but not the classifier's logits.
+    Convolutions before the LSTM, inside its loop, made training unstable.
 
     The answer after a glimpse is the mean of the log-probabilities of as many last glimpses as are
     in the loss, `loss_steps`, which saw the object through different windows.
 
-    With `context_filters`, convolutions of the whole image, made coarse, give each image a first
-    state of its own, which tells where the object may be before the first glimpse.
+    With `context_filters`, convolutions of the whole image, made coarse, give each image its own
+    first state, which shows where the object may be before the first glimpse.
     """
 
     fine_size: int = 24  # N of the second reading
@@ -86,7 +86,7 @@ class GlimpseConvNet(GlimpseClassifier):
         return State(h, learned.cell + cell, self._heads(h)[1])
 
     def both(self, x: jax.Array, steps: int) -> tuple[jax.Array, Glimpses]:
-        """Returns the last S glimpses: the classifier's own logits [S, B, classes] and all of each.
+        """Returns the classifier's own logits [S, B, classes], and all of the last S glimpses.
 
         Args:
             x: images [B, H, W, C], in [0, 1].
@@ -110,7 +110,7 @@ class GlimpseConvNet(GlimpseClassifier):
 
 
 def agreed(logits: jax.Array, last: int) -> jax.Array:
-    """Returns after each glimpse the mean log-probabilities, nats, of the `last` until there.
+    """Returns after each glimpse the mean log-probabilities, nats, of the latest `last` ones.
 
     Args:
         logits: of each glimpse alone, [T, B, classes].
@@ -131,7 +131,7 @@ def coarse(x: jax.Array, size: int) -> jax.Array:
 
 
 def task(model: GlimpseConvNet) -> Task:
-    """Returns the task of a classifier whose loss is that of its own logits and of both, added.
+    """Returns the task: the loss of the classifier's own logits plus that of the summed logits.
 
     `cross_entropy` and `error` are of the answer.
     """

@@ -45,8 +45,8 @@ class Ram(nn.Module):
     `ram.apply(variables, x, noise)` plays one episode an image; `init` through it. L(a) + L(b) of
     the paper is one product with [a, b] here.
 
-    Note: the paper says of the first location that it is random, and of the others that they are
-    Gaussian about a linear mean. Ours: the first is uniform over the image, a location outside it
+    Note: the paper says that the first location is random and the others are Gaussian about a
+    linear mean. Ours: the first is uniform over the image, a location outside it
     is moved to its edge, h_0 is 0, and the location net learns more slowly than the others: its
     gradient is mostly noise, of which Adam makes full steps.
     """
@@ -140,7 +140,7 @@ class Ram(nn.Module):
         h = jax.nn.relu(self.core(jnp.concatenate([g, h_tm1], axis=-1)))
         # Cross-entropy alone trains what makes h.
         known = jax.lax.stop_gradient(h)
-        # Adam's steps are as large for any size of a gradient, but not of the output.
+        # Adam's steps do not depend on a gradient's scale, so the output is scaled.
         mean = self.location_rate * self.location(known)
         state = State(h, mean, self.baseline(known)[..., 0])
         return state, self.classification(h)
@@ -152,7 +152,7 @@ def _onto_image(location: jax.Array) -> jax.Array:
 
 
 def _check_fields(model: Ram) -> None:
-    """Raises ValueError naming the first field that cannot be."""
+    """Raises ValueError naming the first invalid field."""
     sizes = ("retina_size", "location_size", "feature_size", "core_size")
     counts = ("time_steps", "read_size", "scales", "monte_carlo_samples", "unroll")
     weights = ("location_std", "location_rate", "reinforce_weight", "baseline_weight")
@@ -210,7 +210,7 @@ def task(model: Ram) -> Task:
 
 
 def first_location_noise(model: Ram, keys: jax.Array) -> jax.Array:
-    """Returns noise [T, B, 2] that draws each first location from its key, [B], and nothing else."""
+    """Returns noise [T, B, 2] that draws only each first location, from its key, [B]."""
     first = jax.vmap(lambda key: jax.random.normal(key, (2,), _FLOAT32))(keys)
     return jnp.zeros((model.time_steps, len(keys), 2), _FLOAT32).at[0].set(first)
 
@@ -219,9 +219,9 @@ def terms(model: Ram, episode: Episode, labels: jax.Array | None) -> Terms:
     """Returns the terms of an episode, [B]; the sum of all but `error` is what training makes small.
 
     - `cross_entropy` of the last logits, nats, and `error`, 0 or 1: of the core and the glimpse.
-    - `reinforce`: its gradient, and nothing else of it, has a meaning. It is the estimate
+    - `reinforce`: only its gradient has a meaning. It is the estimate
       -(reward - baseline) grad log N(location; mean, std^2) of the gradient of the mean reward, 1
-      for a right answer after the last glimpse and else 0, by the location net alone.
+      for a right answer after the last glimpse and otherwise 0, w.r.t. the location net only.
     - `baseline`: the squared error of the expected reward, summed over the locations chosen.
 
     The last two are multiplied by their weights. These are ours: no weight of theirs trains another
