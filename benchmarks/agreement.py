@@ -1,4 +1,4 @@
-"""How near two computations of one loss and its gradient come."""
+"""How closely two computations of one loss and its gradient agree."""
 
 import functools
 from typing import Any, NamedTuple

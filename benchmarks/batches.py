@@ -6,8 +6,8 @@ the batch: `same` leaves it, `root` multiplies it by the square root of (batch /
 batch), `linear` by that ratio itself. What else counts in updates is kept equal in images: the warm-up,
 the cosine's length and how far back the average of the weights reaches.
 
-Each run has a directory of its own below --workdir, so that the same command continues after a stop
-and prints what is finished at once.
+Each run has its own directory below --workdir, so that the same command continues after a stop and
+prints finished runs at once.
 """
 
 import sys

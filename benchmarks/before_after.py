@@ -35,7 +35,7 @@ _UPDATES = flags.DEFINE_integer("updates", 3, "Updates of a version in a round",
 flags.adopt_module_key_flags(measuring)
 
 ROOT = Path(__file__).resolve().parents[1]
-_REST = 0.1  # seconds between the versions, for threads that look for work after their own
+_REST = 0.1  # seconds between the versions, as threads spin for a while after their work
 
 
 class NoRepository(Exception):

@@ -1,12 +1,12 @@
-"""Where a training step goes beyond its matrix products: python -m benchmarks.breakdown.
+"""What a training step spends besides its matrix products: python -m benchmarks.breakdown.
 
 Each piece of a step is compiled and run by itself, at the sizes, dtype and time steps of the
 configuration, with random inputs: what recurs in a scan over the time steps. All pieces, forward
 and with gradients, are timed in turn with the whole step, on one device. The table's percentages
 are of the whole step, with gradients where a piece has them.
 
-Pieces timed alone do not add up to the step: by themselves they read and write memory that the
-step spares by fusing them with their neighbours, and the filterbanks are part of reading and of
+Pieces timed alone do not add up to the step: alone they read and write memory that the step
+avoids by fusing them with their neighbours, and the filterbanks are part of reading and of
 writing. They say where to look, not what would be saved.
 
 - update: the whole step, as benchmarks.train_step times it
@@ -60,10 +60,10 @@ Maker = Callable[[ConfigDict], Piece]
 
 
 def both(function: Callable[..., Any], inputs: Any, *fixed: Any) -> Piece:
-    """Returns the passes of function(inputs, *fixed), of gradients to the inputs.
+    """Returns the passes of function(inputs, *fixed), with gradients w.r.t. the inputs.
 
     The gradient is that of half the sum of squares of all that the function returns, so that
-    what comes back into the piece is no constant that the compiler could use.
+    the gradient coming in is no constant that the compiler could use.
     """
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""What devices tell each other in an update: python -m benchmarks.collectives --devices=1,2,8.
+"""What devices send each other in an update: python -m benchmarks.collectives --devices=1,2,8.
 
 Every device has the weights and a part of the batch; the gradients are summed over all of them once
 an update. The table counts, for each number of devices, the all-reduce operations in the program
@@ -33,7 +33,7 @@ _STEP_MS = flags.DEFINE_float(
     "step_ms", 0.0, "Milliseconds of an update on one device, for the estimate", lower_bound=0.0
 )
 _FIXED_MS = flags.DEFINE_float(
-    "fixed_ms", 0.0, "Of them, those that a smaller batch does not shorten", lower_bound=0.0
+    "fixed_ms", 0.0, "Part of --step_ms that a smaller batch does not shorten", lower_bound=0.0
 )
 _BANDWIDTH = flags.DEFINE_float(
     "bandwidth_gbs", 200.0, "GB/s that a device sends to the next", lower_bound=1e-3
@@ -95,7 +95,7 @@ def estimate(
         count: N.
         size: bytes of the all-reduce.
         step_ms: of an update on one device.
-        fixed_ms: those of them that stay when the batch is cut into N parts.
+        fixed_ms: the part of them that stays when the batch is cut into N parts.
         gbs: GB/s from a device to the next.
         latency_us: microseconds of one message.
     """
@@ -139,7 +139,7 @@ def main() -> int:
 if __name__ == "__main__":
     wanted = [word.split("=")[1] for word in sys.argv if word.startswith("--devices=")]
     most = max([8, *(int(n) for part in wanted for n in part.split(",") if n.isdecimal())])
-    # Devices that JAX has only if it is told before it begins.
+    # JAX has these devices only if it is told before it starts.
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={most}"
     )

@@ -112,12 +112,12 @@ def row_of(config: ConfigDict, target: str, dump: Path) -> dict[str, Any]:
 
 
 def sending(launches: hlo_counts.Launches, dump: Path) -> dict[str, Any]:
-    """Returns what the host sends to a GPU; {} for TPUs, of whose programs XLA tells no thunks."""
+    """Returns what the host sends to a GPU; {} for TPUs, for whose programs XLA lists no thunks."""
     files = sorted(dump.glob("*thunk_sequence*"))
     if not files:
         return {}
     text = files[-1].read_text()  # of the last pass over them
-    for file in files:  # or the next row would take them for its own
+    for file in files:  # otherwise the next row would take them for its own
         file.unlink()
     outside, *inside = thunks.sent(text)
     figures: dict[str, Any] = {"outside": outside._asdict()}
@@ -188,7 +188,7 @@ def by_sort(figures: list[dict[str, Any]]) -> str:
 
 
 def by_sending(figures: list[dict[str, Any]]) -> str:
-    """Returns the table of what the host sends to a GPU: once outside, at every pass of a loop."""
+    """Returns the table of what the host sends to a GPU: outside loops, and per pass of each."""
     cells = [
         [f"{row['target']} {row['row']}", each, *(f"{value}" for value in sent.values())]
         for row in figures
@@ -198,7 +198,7 @@ def by_sending(figures: list[dict[str, Any]]) -> str:
 
 
 def count(value: float) -> str:
-    """Returns a count, with a digit behind the point where it is not whole."""
+    """Returns a count, with one decimal if it is not whole."""
     return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
 
 

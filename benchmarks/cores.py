@@ -33,7 +33,7 @@ _CORES = flags.DEFINE_integer("cores", None, "How many, at least 2; default all"
 _PART = flags.DEFINE_string("part", "", "What a process of a layout is, given by the command")
 flags.adopt_module_key_flags(measuring)
 
-_REST = 0.05  # seconds between the layouts, for threads that look for work after their own
+_REST = 0.05  # seconds between the layouts, as threads spin for a while after their work
 _KINDS = ("shared", "own")  # the batch: one for all devices, or one for each
 
 
@@ -146,7 +146,7 @@ def rows(
 def work(config: ConfigDict, part: Mapping[str, Any]) -> int:
     """Makes updates as stdin says and prints the seconds that they took, until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # or what others print could be taken for an answer
+    os.dup2(2, 1)  # otherwise prints of others could be taken for an answer
     os.sched_setaffinity(0, part["cores"])
     if part["total"] > 1:
         jax.distributed.initialize(part["address"], part["total"], part["process"])
@@ -159,7 +159,7 @@ def work(config: ConfigDict, part: Mapping[str, Any]) -> int:
     print("true", file=answers)
     for line in sys.stdin:
         kind, number = line.split()
-        jax.block_until_ready(calls[kind]())  # the first after a rest finds no memory
+        jax.block_until_ready(calls[kind]())  # the first after a rest must allocate memory
         began = time.perf_counter()
         for _ in range(int(number)):
             result = calls[kind]()

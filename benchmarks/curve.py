@@ -1,6 +1,6 @@
 """A run's training and validation curves: python -m benchmarks.curve --workdir=runs/mnist.
 
-In bits per dimension where the run tells them, else in percent of errors, or in nats. Published
+In bits per dimension if the run has them, otherwise in percent of errors, or in nats. Published
 results are drawn beside them: --levels="DRAW (paper)=80.97", or at several updates
 --points="DRAW (paper)=20000:5117.5,330000:5071.4". --settled=5000 tells how much both curves changed
 over the last 5,000 updates.
@@ -29,7 +29,7 @@ _POINTS = flags.DEFINE_multi_string(
     "points", [], "A published curve to draw, name=update:value,update:value; may come again"
 )
 _SETTLED = flags.DEFINE_integer(
-    "settled", None, "Tell the change over the last so many updates", lower_bound=1
+    "settled", None, "Print the change over the last N updates", lower_bound=1
 )
 
 Series = dict[str, tuple[Any, Any]]  # name -> (updates, values)
@@ -39,7 +39,7 @@ class Shown(NamedTuple):
     """What of the rows is drawn."""
 
     metric: str
-    factor: float  # that it is shown with
+    factor: float  # for the values shown
     label: str
     digits: int  # after the point, in the table
 
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def shown(rows: list[dict[str, Any]]) -> Shown:
-    """Returns what is drawn of a run that tells these rows."""
+    """Returns what is drawn of a run with these rows."""
     if any("error" in row for row in rows):
         return Shown("error", 100.0, "error, %", 2)
     if any("bits_per_dim" in row for row in rows):
@@ -81,7 +81,7 @@ def shown(rows: list[dict[str, Any]]) -> Shown:
 
 
 def of_run(rows: list[dict[str, Any]], metric: str, factor: float) -> Series:
-    """Returns a run's own curves: training, of many rows their means in 40 groups, and validation."""
+    """Returns a run's curves: validation, and training (of many rows, the means of 40 groups)."""
     series: Series = {}
     for split in ("train", "validation"):
         points = [(r["step"], factor * r[metric]) for r in rows if r["split"] == split]
@@ -103,7 +103,7 @@ def settled(rows: list[dict[str, Any]], metric: str, over: int) -> list[str]:
     at the last validation, the other `over` updates before it.
 
     Raises:
-        ValueError: if the run tells no values there.
+        ValueError: if the run has no values there.
     """
     values: dict[str, dict[int, float]] = {"train": {}, "validation": {}}
     for row in rows:

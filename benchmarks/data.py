@@ -1,7 +1,7 @@
 """What data costs an update: python -m benchmarks.data --config=configs/cluttered_mnist.py.
 
-Times, in turn, how long the configured data set takes to cut or to make a batch on the host, to put
-it on the device, and how long an update takes that waits for nothing. Training makes the next batch
+Times, in turn, how long it takes to cut or make a batch of the configured data set on the host, to
+put it on the device, and to make an update that waits for nothing. Training makes the next batch
 while the device still works, so the share of an update is the most that data can lengthen it.
 """
 

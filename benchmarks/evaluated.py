@@ -1,4 +1,4 @@
-"""Files that `evaluate.py --json=FILE` wrote, for the programs that draw figures of them."""
+"""Files that `evaluate.py --json=FILE` wrote, for the programs that draw figures from them."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ def read(path: str, field: str, kind: str) -> dict[str, Any]:
         kind: whose results have it, for the message.
 
     Raises:
-        ValueError: if the file cannot be read, or is of something else.
+        ValueError: if the file cannot be read, or holds something else.
     """
     try:
         result = json.loads(Path(path).read_text())

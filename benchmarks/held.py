@@ -8,7 +8,7 @@ from typing import NamedTuple
 class Count(NamedTuple):
     """What a process holds."""
 
-    mebibytes: float  # of its own: the system takes back those of files when it likes
+    mebibytes: float  # private: the system takes back those of files at any time
     files: int
     threads: int
 
@@ -17,7 +17,7 @@ def count(pid: int) -> Count:
     """Returns what a process of Linux holds.
 
     Raises:
-        ProcessLookupError: if it has ended, and its exit code waits to be read.
+        ProcessLookupError: if it has ended, but its exit code has not been read.
         FileNotFoundError: if there is none.
     """
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-# Opcodes and targets of calls that only name, group or reserve what is or will be there.
+# Opcodes and call targets that only name, group or reserve what exists or will exist.
 _NO_LAUNCH = frozenset(
     {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "domain"}
     | {"add-dependency", "opt-barrier", "partition-id", "replica-id"}
@@ -150,7 +150,7 @@ def _split_shape(text: str) -> tuple[str, str]:
 def launches(program: Program, computation: str = "") -> Launches:
     """Returns what a computation launches, by default the whole program.
 
-    Of a conditional the branch that launches most counts.
+    For a conditional, the branch with most launches counts.
     """
     kernels: Counter[str] = Counter()
     loops: list[Loop] = []
@@ -213,7 +213,7 @@ def _element(within: Sequence[Instruction], name: str, place: int) -> Instructio
 
 
 def _origin(within: Sequence[Instruction], name: str) -> Instruction | None:
-    """Returns what a name stands for, behind copies of it."""
+    """Returns what a name stands for, looking through copies."""
     found = next((each for each in within if each.name == name), None)
     return _origin(within, _operands(found)[0]) if found and found.opcode == "copy" else found
 
@@ -297,6 +297,6 @@ def _branches(conditional: Instruction) -> list[str]:
 
 
 def op_name(instruction: Instruction) -> str:
-    """Returns the operation of JAX that an instruction comes from, "" if it is not told."""
+    """Returns the operation of JAX that an instruction comes from, "" if unknown."""
     match = re.search(r'op_name="([^"]*)"', instruction.rest)
     return match[1] if match else ""

@@ -35,7 +35,7 @@ _ALL = sum(_PARTS.values()) - 1  # the one of six digits is not prepared
 _SMALL = 10_240  # numbers: 126 MB, of which validation fills a batch, as that of the large set does
 _BLOCK = 1_024  # numbers written at a time, 13 MB
 _PAUSE = 0.02  # seconds between two looks at a process
-_AIM = 200e6  # bytes of memory that a large set may take more than a small one, at most
+_AIM = 200e6  # the most bytes of memory that a large set may take beyond a small one
 _TINY = {
     "model.time_steps": 2,
     **dict.fromkeys(("model.enc_size", "model.dec_size"), 8),
@@ -54,7 +54,7 @@ flags.declare_key_flag("repeats")
 
 
 class TrainingFailed(Exception):
-    """A training ended with an error, which this tells."""
+    """A training ended with an error, which is the message."""
 
 
 def main() -> int:

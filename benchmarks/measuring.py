@@ -29,14 +29,14 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 def refuse(names: Sequence[str], why: str) -> None:
-    """Raises ValueError if one of these flags is given, which would change nothing."""
+    """Raises ValueError if one of these flags is given, as it would have no effect."""
     for name in names:
         if flags.FLAGS[name].present:
             raise ValueError(f"--{name}: {why}")
 
 
 def draw_config() -> ConfigDict:
-    """Returns --config, for a benchmark that knows the pieces of a Draw and of no other model.
+    """Returns --config, for a benchmark that only knows the pieces of a Draw.
 
     Raises:
         ValueError: if it is of another kind, or has another objective than the negative ELBO.
@@ -118,7 +118,7 @@ def in_turn(
 
 
 class Spread(NamedTuple):
-    """A median, and what 10 % and 90 % of the values are below."""
+    """A median, and the 10 % and 90 % quantiles."""
 
     median: float
     low: float
@@ -136,7 +136,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def number(value: float) -> str:
-    """Returns a number with three digits, or all of those before the point."""
+    """Returns a number with three significant digits, or all before the point."""
     return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
 
 

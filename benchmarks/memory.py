@@ -58,7 +58,7 @@ _BYTES = ("argument_bytes", "output_bytes", "alias_bytes", "temp_bytes", "peak_b
 
 
 def compile_step(config: ConfigDict, placement: devices.Placement | None = None) -> Any:
-    """Returns the compiled update, made from shapes alone, by default for one device."""
+    """Returns the compiled update, made from shapes only, by default for one device."""
     model, init = build.build(config), build.keys(config.seed).init
     update = train_step.jitted(config, placement)
     state = jax.eval_shape(lambda key: initial_state(model, key, config.train), init)
@@ -82,7 +82,7 @@ def in_use() -> int | None:
 
 
 def measured_peak(config: ConfigDict, executable: Any) -> int | None:
-    """Returns the most bytes in use while a step ran; None where that cannot be told."""
+    """Returns the most bytes in use while a step ran; None where that is unknown."""
     before = in_use()
     if before is None:
         return None

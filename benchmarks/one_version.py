@@ -20,7 +20,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-FIRST = 3  # updates whose losses are told; the first one compiles
+FIRST = 3  # updates whose losses are reported; the first one compiles
 _LOSSES = ("elbo_loss", "cross_entropy", "loss")  # the first of these metrics that there is
 
 
@@ -96,7 +96,7 @@ def main() -> int:
         return 1
     print(json.dumps(facts), file=answers)
     for line in sys.stdin:
-        jax.block_until_ready(call())  # the first after a rest finds no memory
+        jax.block_until_ready(call())  # the first after a rest must allocate memory
         began = time.perf_counter()
         for _ in range(int(line)):
             result = call()

@@ -1,7 +1,7 @@
 """Where the time of an update goes, by the compiled program's operations: python -m benchmarks.operations.
 
 XLA's profiler times every operation of some updates on the threads that run it. The table sums them
-by sort, which the name of an operation tells. "busy" is the share of the time of all cores that
+by sort, known from an operation's name. "busy" is the share of the time of all cores that
 operations take: with the cores busy all the time, it is 100 %. For CPUs.
 """
 
@@ -35,7 +35,7 @@ _LOOPS = ("while", "call", "conditional")  # whose operations are counted themse
 
 
 class NoProfile(Exception):
-    """The profiler tells nothing of single operations here."""
+    """The profiler reports no single operations here."""
 
 
 class Operation(NamedTuple):
@@ -56,7 +56,7 @@ def profiled(call: Callable[[], Any], updates: int) -> Iterator[Operation]:
     """Yields the operations of some updates.
 
     Raises:
-        NoProfile: the profiler tells of none.
+        NoProfile: the profiler reports none.
     """
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):

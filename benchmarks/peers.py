@@ -12,10 +12,10 @@ cores of a CPU; on a GPU, both multiply float32 matrices in TensorFloat-32, JAX'
 
 First, both get the same weights, images and noise: unless loss and gradient agree, nothing is
 timed. The compiled model's first step must agree with the eager one's. Ours is in a process of its
-own, as in training. Before each turn there is a rest, in which the threads of the one before stop
-looking for work, and then a step that is not timed. "times ours" is the median over the rounds of
-the ratio within a round. Nothing else should run beside it: PyTorch's threads wait for the last of
-them at every operation.
+own, as in training. Before each turn there is a rest, until the threads of the one before stop
+spinning, and then a step that is not timed. "times ours" is the median over the rounds of
+the ratio within a round. Nothing else should run beside it: PyTorch's threads wait for the slowest
+of them at every operation.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ _COMPILED_PART = flags.DEFINE_enum(
 
 _OURS = flags.DEFINE_bool("ours", False, "Whether to be the process that is ours")
 
-# OpenMP's threads, PyTorch's, spin for a while after their work and would take our cores.
+# PyTorch's OpenMP threads spin for a while after their work and would take our cores.
 _REST = 0.3  # seconds
 
 Call = Callable[[], Any]
@@ -65,7 +65,7 @@ class Disagreement(Exception):
 
 LIMITS = {
     "float32": Agreement(1e-4, 0.9999, 1e-3),
-    # A mantissa of 8 bits, and not in all the same places: see torch_draw.precision.
+    # A mantissa of 8 bits, and in partly different places: see torch_draw.precision.
     "bfloat16": Agreement(1e-2, 0.99, 5e-2),
 }
 
@@ -144,7 +144,7 @@ def ours_at_work() -> Iterator[Call]:
 def work(config: ConfigDict) -> int:
     """Makes an update for each line of stdin but the first, and answers it."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # or what others print could be taken for an answer
+    os.dup2(2, 1)  # otherwise prints of others could be taken for an answer
     call = train_step.updates(*train_step.make_step(config))
     for number, _ in enumerate(sys.stdin):
         if number:
@@ -230,7 +230,7 @@ def checked_once(call: Call, compiled: Any, eager: Any, limits: Agreement) -> Ca
 def measure(calls: Mapping[str, Call], rounds: int) -> dict[str, Row]:
     """Returns the times of all calls: of a first one each, then in turn.
 
-    Only a failure of "compiled" becomes a row: it takes a C++ compiler or Triton, which not every
+    Only a failure of "compiled" becomes a row: it needs a C++ compiler or Triton, which not every
     machine has.
     """
     rows = {}
@@ -250,7 +250,7 @@ def measure(calls: Mapping[str, Call], rounds: int) -> dict[str, Row]:
 
 
 def last_line(error: Exception) -> str:
-    """Returns the last line of an error that says something of it."""
+    """Returns the last line of an error that says something about it."""
     lines = [line.strip() for line in str(error).splitlines()]
     lines = [line for line in lines if line and "TORCHDYNAMO_VERBOSE" not in line]  # advice
     return lines[-1] if lines else repr(error)

@@ -20,7 +20,7 @@ _OUT = flags.DEFINE_string("out", "kl_per_step.png", "The picture")
 
 
 def main() -> int:
-    """Draws and prints what the files tell and returns the exit code."""
+    """Draws and prints what the files hold and returns the exit code."""
     results = {
         Path(path).stem: evaluated.read(
             path, "active_per_step", "evaluate.py --active_units --json"

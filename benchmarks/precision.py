@@ -4,7 +4,7 @@ python -m benchmarks.precision [--pretrained=mnist | --workdir=DIR] [--split=tes
 
 The same weights, images and noise, once with float32 and once with bfloat16 operands of the
 products; the images are the first of the split.
-loss_difference is relative, as are the norms'.
+loss_difference and norm_difference are relative.
 """
 
 import sys

@@ -4,7 +4,7 @@ Shows in which fields a run's configuration differs from the first's, the minute
 only, and how good its weights for use are: the negative ELBO on validation, that on as many
 training images, and the gap between the two with its standard error. The weights are those that
 evaluate.py measures: of the checkpoint that is best on validation, their moving average where it is
-kept. All runs are of the same images, the same likelihood and as many updates, or are refused.
+kept. Runs of different images, likelihoods or numbers of updates are refused.
 """
 
 import json
@@ -30,16 +30,16 @@ _WORKDIRS = flags.DEFINE_list("workdirs", [], "Run directories, the first for co
 _IMAGES = flags.DEFINE_integer(
     "images",
     None,
-    "Only the first so many of validation and of training; default: all of validation, and as many",
+    "Only the first N images of both splits; default: all of validation, and as many of training",
     lower_bound=1,
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data lies, if not as in the runs")
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "Original files, in place of a download")
 flags.declare_key_flag("json")
 
-_PLACES = ("data.data_dir", "data.manual_dir")  # fields of where data lies, and not of what it is
-_OF_FILES = ("image_folder", "npz")  # sets that are what lies at data_dir
-_ALIKE = ("model.image_shape", "model.likelihood")  # and all of data: else the nats are of others
+_PLACES = ("data.data_dir", "data.manual_dir")  # fields that say where data lies, not what it is
+_OF_FILES = ("image_folder", "npz")  # sets defined by what lies at data_dir
+_ALIKE = ("model.image_shape", "model.likelihood")  # and all of data: otherwise nats do not compare
 
 Images = dict[str, tuple[splits.Split, int]]  # of validation and train: the split, how many
 
@@ -160,7 +160,7 @@ def load(runs: list[Run], most: int | None) -> Images:
 
 
 def minutes(run: Run) -> float | None:
-    """Returns the minutes of a run's updates alone; None if its metrics tell no speed."""
+    """Returns the minutes of a run's updates only; None if its metrics have no speed."""
     rows = metrics.MetricsFile(run.path / "metrics.jsonl").rows()
     found = metrics.minutes(rows, run.config.train.batch_size, run.updates)
     return None if math.isnan(found) else found
@@ -169,7 +169,7 @@ def minutes(run: Run) -> float | None:
 def losses(run: Run, images: Images, prepare: importance.Prepare) -> dict[str, float]:
     """Returns the negative ELBO of both splits, and the gap, each with its standard error in nats.
 
-    And `checkpoint`, the update that the weights are of.
+    And `checkpoint`, after how many updates they were saved.
 
     Args:
         run: whose weights for use are measured, with the noise of evaluate.py.

@@ -3,7 +3,7 @@
 One table each for the time steps, the batch size, the side of a square image and the number of
 devices; all else is as in the configuration. The steps of a table are compiled one after another
 and then timed in turn, each with its batch already on the devices. By default an axis has a
-quarter, a half, once and twice of what the configuration has; a flag left empty
+quarter, a half, once and twice the configuration's value; a flag left empty
 (--image_sizes=) leaves its table out.
 
 Devices: first the same batch spread over the first 1, 2, 3... devices, as far as they divide it, laid
@@ -53,7 +53,7 @@ def changed(config: ConfigDict, group: str, field: str, value: Any) -> ConfigDic
 
 
 def axes(config: ConfigDict) -> list[Axis]:
-    """Returns the axes that the flags ask for, but for the devices."""
+    """Returns the axes that the flags ask for, except devices."""
     found = []
     for name, cost, group, field, sizes in (
         ("time steps", "ms per time step", "model", "time_steps", _TIME_STEPS.value),

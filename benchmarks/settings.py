@@ -1,7 +1,7 @@
 """One training step under several settings: python -m benchmarks.settings --batches=100,512,2048.
 
 Each row is `benchmarks.train_step` in a process of its own, since flags of XLA and of JAX are
-fixed when a process starts. A row is printed as soon as it is there; one that fails says why and
+fixed when a process starts. A row is printed as soon as it is done; one that fails says why and
 the others go on. Rows run one after another, so a machine whose speed drifts favours some of them;
 the floor, timed in turn with the step and under the row's own setting, shows it.
 
@@ -25,7 +25,7 @@ from draw_jax.system import cli
 
 
 class Setting(NamedTuple):
-    """What one row does otherwise."""
+    """What one row changes."""
 
     fields: dict[str, Any]  # of the configuration
     precision: str = ""  # of float32 products, jax_default_matmul_precision
@@ -37,7 +37,7 @@ class Setting(NamedTuple):
 _WHILE = "--xla_gpu_enable_command_buffer=+WHILE"
 SETTINGS = {
     "default": Setting({}),
-    # CPUs else have a device for each core.
+    # Otherwise a CPU has a device for each core.
     "one_device": Setting({"train.cpu_devices": 1}),
     "unroll_2": Setting({"model.unroll": 2}),
     "unroll_4": Setting({"model.unroll": 4}),
@@ -51,7 +51,7 @@ SETTINGS = {
     # of commands recorded by default, which loops are not among; an empty list records none.
     "no_graphs": Setting({}, xla="--xla_gpu_enable_command_buffer=", gpu_only=True),
     "while_graphs": Setting({}, xla=_WHILE, gpu_only=True),
-    # What a scan stacks for its way back need not be cleared before it is written.
+    # What a scan stacks for its backward pass need not be cleared before it is written.
     "no_clearing": Setting(
         {}, xla="--xla_gpu_enable_dus_accumulator_zero_init_elimination=true", gpu_only=True
     ),

@@ -49,7 +49,7 @@ def first_update(command: list[str], kept: Path) -> float:
 
     Args:
         command: of the training, without its run directory.
-        kept: where it finds what earlier ones have kept, and keeps it.
+        kept: its folder for caches, which earlier ones may have filled.
 
     Raises:
         NoUpdateError: it ended without an update, with what it said.

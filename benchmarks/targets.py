@@ -29,7 +29,7 @@ _COMMON: dict[str, Any] = {
     "registers_per_block_limit": 2**16,
     "registers_per_core_limit": 2**16,
     "shared_memory_per_block": 48 * 2**10,
-    # Of CUDA as the extra installs it. Without these XLA takes a CUDA that records no loops.
+    # Of the CUDA that the extra installs. Without these XLA assumes a CUDA that records no loops.
     "driver_version": '"13.0.0"',
     "runtime_version": '"13.0.0"',
     "compile_time_toolkit_version": '"13.0.0"',
@@ -98,7 +98,7 @@ def xla_flags(target: str, dump: Path) -> str:
         dump: an existing folder, where XLA writes what a GPU's program is made of.
 
     Raises:
-        UserError: if what compiles for it is not installed.
+        UserError: if its compiler is not installed.
     """
     if is_gpu(target):
         return f"{_GPU_FLAGS.format(cuda=_cuda())} {_DUMP_FLAGS.format(folder=dump)}"
@@ -108,7 +108,7 @@ def xla_flags(target: str, dump: Path) -> str:
 
 
 def devices(target: str) -> list[Any]:
-    """Returns the devices of a target, to be compiled for; they are not there."""
+    """Returns the devices of a target, to compile for; they need not exist here."""
     if is_gpu(target):
         text = f'{_text({"gpu_device_info": GPUS[target]})} platform_name: "CUDA" '
         text += "dnn_version_info { major: 9 minor: 10 }"
@@ -116,7 +116,7 @@ def devices(target: str) -> list[Any]:
             platform="cuda", topology_name="", topology="1x1x1", target_config=text
         )
     else:
-        # Read where the TPU's library is loaded; it would look for TPUs of a cloud.
+        # Read when the TPU's library is loaded; otherwise it would look for TPUs of a cloud.
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
         os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")

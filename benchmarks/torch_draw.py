@@ -1,6 +1,6 @@
 """DRAW and its training step in PyTorch, for `benchmarks.peers` to time beside ours.
 
-As one writes it with PyTorch's own parts: `nn.LSTMCell`, `nn.Linear`, batched matrix products for
+Written with PyTorch's own parts: `nn.LSTMCell`, `nn.Linear`, batched matrix products for
 the attention, automatic differentiation, a Python loop over the time steps. Images are [B, C, H, W]
 here. Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from draw_jax.training import objective
 
-_MAX_LOG = 15.0  # as draw_jax.attention: the three logarithms of a window are held within it
+_MAX_LOG = 15.0  # as draw_jax.attention: the three logarithms of a window are clipped to it
 # The only values that the peer knows of these fields of config.train.
 _ONLY = {"weight_decay": 0} | objective.OWN
 
@@ -63,7 +63,7 @@ class Attention(nn.Module):
 
 
 class TorchDraw(nn.Module):
-    """DRAW with learned initial states; `size` 0 of a read or a write is no attention."""
+    """DRAW with learned initial states; a read or write `size` of 0 means no attention."""
 
     def __init__(
         self,

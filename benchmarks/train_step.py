@@ -107,8 +107,8 @@ def make_step(config: ConfigDict, count: int | None = None) -> tuple[Any, Any, A
 
     Args:
         config: a whole configuration.
-        count: devices; of several processes, those of all. None: as many as `train.py` takes where
-            it begins this configuration.
+        count: devices, over all processes. None: as many as `train.py` takes when it starts this
+            configuration.
     """
     placement = devices.placement(share_cores(config) if count is None else count)
     update = jitted(config, placement)
@@ -140,7 +140,7 @@ def random_images(config: ConfigDict, count: int) -> np.ndarray:
 
 
 def updates(update: Any, state: Any, images: Any) -> Callable[[], Any]:
-    """Returns a call that makes the next update, on the state that the one before has left."""
+    """Returns a call that makes the next update, from the state that the one before left."""
     step = 0
 
     def call() -> Any:

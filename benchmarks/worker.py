@@ -1,4 +1,4 @@
-"""Processes that a benchmark starts and asks: each answers a line with a line of JSON."""
+"""Processes that a benchmark starts and queries: each answers a line with a line of JSON."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ def started(
     """Gives a process, which may still be getting ready, and ends it afterwards.
 
     Args:
-        name: by which an error tells of it.
+        name: what errors call it.
         words: its command line.
         environment: its environment.
         folder: where it works; None = here.

@@ -1,8 +1,8 @@
 """Draws what a model would be trained on: draw-jax data --config=cluttered_mnist --out=samples.
 
-Prints what the split holds and the name of a picture, `NAME_SPLIT.png`. Of train these are the first
-images in the order of training, else the first of the split; where the configuration binarises, one
-draw of each. Exit codes: 0 drawn, 1 error, 2 bad flags or configuration.
+Prints what the split holds and the name of a picture, `NAME_SPLIT.png`. For train these are the
+first images in training order, otherwise the first of the split; where the configuration binarises,
+one draw of each. Exit codes: 0 drawn, 1 error, 2 bad flags or configuration.
 """
 
 from collections.abc import Sequence

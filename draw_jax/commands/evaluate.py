@@ -34,7 +34,7 @@ _SAMPLES = flags.DEFINE_integer(
     "importance_samples", 0, "K of the importance-weighted bound", flag_values=FLAGS
 )
 _IMAGES = flags.DEFINE_integer(
-    "images", None, "Only the first so many of the split", flag_values=FLAGS
+    "images", None, "Only the first N images of the split", flag_values=FLAGS
 )
 _NEAREST = flags.DEFINE_integer(
     "nearest_nll",
@@ -45,7 +45,7 @@ _NEAREST = flags.DEFINE_integer(
 _ACTIVE = flags.DEFINE_boolean(
     "active_units",
     False,
-    "Tell how many latent units are active, by two passes more",
+    "Count the active latent units, in two more passes",
     flag_values=FLAGS,
 )
 _BATCH = flags.DEFINE_integer(
@@ -151,7 +151,7 @@ def main() -> int:
     }
     if task.classes:
         result |= _interval(result)
-    if _JSON.value:  # before anything is printed, for what reads that may be gone
+    if _JSON.value:  # before printing, as the reader of the output may be gone
         text = json.dumps(result)
         files.write_whole(Path(_JSON.value), lambda file: file.write(f"{text}\n".encode()))
         found.finish()

@@ -1,7 +1,7 @@
-"""Makes weights that can be shipped of a run: draw-jax export --workdir=runs/mnist --out=DIR.
+"""Makes weights that can be shipped from a run: draw-jax export --workdir=runs/mnist --out=DIR.
 
 The folder holds config.json, weights.npz and card.md; `draw_jax/pretrained/NAME` in a clone makes
-them load as NAME. A card has what the configuration and the run tell, the numbers of --results, and
+them load as NAME. A card has what the configuration and the run say, the numbers of --results, and
 "(to fill in)" for the rest. Exit codes: 0 written, 1 error, 2 bad flags.
 """
 
@@ -26,7 +26,7 @@ _CARD = flags.DEFINE_string("card", "", "A Markdown file for card.md", flag_valu
 _RESULTS = flags.DEFINE_list(
     "results",
     [],
-    "Files of `draw-jax evaluate --json` of these weights, whose numbers a new card.md has",
+    "Files of `draw-jax evaluate --json` for these weights, whose numbers go into a new card.md",
     flag_values=FLAGS,
 )
 

@@ -1,4 +1,4 @@
-"""The flags by which a command takes a trained model, and the data it was trained on."""
+"""The flags that name a trained model, and the data it was trained on."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from draw_jax.model.task import Model
 
 # As in drawing/kinds.py, which takes seconds to import; those that need the data set come last.
-# A model that draws has all but `glimpses`, a classifier that reads glimpses has these.
+# A model that draws has all except `glimpses`; a classifier that reads glimpses has only that.
 KINDS = ("samples", "sequence", "interpolate", "fix_step", "reconstruct", "nearest", "glimpses")
 NEED_DATA = ("reconstruct", "nearest", "glimpses")
 DEFAULT_KINDS = ("samples", "sequence", "glimpses")  # those of them that the model has
 ROWS = {"glimpses": 3}  # which fill a screen; 8 of the others
 MAX_IMAGES = 10_000
-_ROOM = 2**30  # bytes of a whole split as float32; a larger one is read as it is searched
+_ROOM = 2**30  # bytes of a whole split as float32; a larger one is read while it is searched
 
 FLAGS = flags.FlagValues()
 _MODEL = model_flags.define_model(

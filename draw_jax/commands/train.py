@@ -50,10 +50,10 @@ _left_early = False  # whether this process has left the others before the job's
 def main() -> int:
     """Trains and returns the exit code."""
     config = cli.given_config(_CONFIG)
-    if _INIT_FROM.value and "init_from" in config.get("train", {}):  # else a check names it
+    if _INIT_FROM.value and "init_from" in config.get("train", {}):  # otherwise a check names it
         config.train.init_from = _INIT_FROM.value
     run = Path(_WORKDIR.value or Path("runs") / cli.config_name(FLAGS))
-    with contextlib.suppress(OSError):  # as of every line that tells how it goes on
+    with contextlib.suppress(OSError):  # as for every progress line
         print(f"draw_jax: {cli.config_name(FLAGS)} -> {run}; starting JAX", flush=True)
     _check_open_files()
 

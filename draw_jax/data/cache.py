@@ -25,7 +25,7 @@ def decoded_once(
 ) -> ArraySplit:
     """Return the split that `decode` gives, from a cache file where there is an up-to-date one.
 
-    Whatever takes a look at every pixel happens here, and once: images stored as 0 and 1 become 0
+    Whatever looks at every pixel happens here, only once: images stored as 0 and 1 become 0
     and 255, and a split without any other value is binary. A cache file that is damaged, out of
     date or cannot be written costs the time to decode, nothing else.
 
@@ -50,7 +50,7 @@ def decoded_once(
 
 
 def as_split(images: np.ndarray, labels: np.ndarray | None) -> ArraySplit:
-    """Return a split of arrays: images of 0 and 1 become 0 and 255, and those alone are binary.
+    """Return a split of arrays: images of 0 and 1 become 0 and 255, and only those are binary.
 
     Args:
         images: uint8 [N, H, W, C].

@@ -24,7 +24,7 @@ def download(url: str, path: Path) -> None:
         path: where to; its folder is made if missing. A file that is there is left as it is.
 
     Raises:
-        OSError: it cannot be had whole, or not be written; says what and why.
+        OSError: it cannot be downloaded whole, or not written; says what and why.
     """
     if path.exists():
         return

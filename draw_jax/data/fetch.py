@@ -23,7 +23,7 @@ def find(data_dir: Path, name: str) -> Path | None:
     """Return the prepared folder of one of NAMES, our own builder's first; None if there is none.
 
     Raises:
-        OSError: a folder is there and cannot be looked into.
+        OSError: a folder exists but cannot be read.
     """
     return prepared.find(data_dir, f"draw_{name}") or prepared.find(data_dir, name)
 
@@ -35,10 +35,10 @@ def build(name: str, data_dir: Path, manual_dir: str, flags: str) -> Path:
         name: one of NAMES.
         data_dir: made if missing.
         manual_dir: a folder with the original files, or some of them; "" is none.
-        flags: what the advice puts before `data_dir` and `manual_dir`.
+        flags: the prefix of `data_dir` and `manual_dir` in advice.
 
     Raises:
-        DataNotFound: the files cannot be had, are not the right ones, or data_dir cannot be written.
+        DataNotFound: the files cannot be obtained or are wrong, or data_dir cannot be written.
     """
     with prepared.quietly():
         try:

@@ -43,7 +43,7 @@ class Turned:
 
     @property
     def labels(self) -> np.ndarray | None:
-        """Those of the split."""
+        """The split's labels."""
         return self.split.labels
 
     @property

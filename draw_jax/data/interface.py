@@ -8,7 +8,7 @@ import numpy as np
 
 from draw_jax.system.errors import UserError
 
-# What an error without data offers last.
+# The last advice of an error about missing data.
 NO_FILES = "python train.py --config=configs/digits.py, a model of small digits that need no files"
 
 
@@ -40,7 +40,7 @@ class Split(Protocol):
 
     @property
     def varied(self) -> bool:
-        """Whether an image is another one at each visit, such as a crop at a random place.
+        """Whether an image differs at each visit, such as a crop at a random place.
 
         Training then asks for index + len * epoch, and `batch` takes any index from 0 on.
         """

@@ -1,11 +1,11 @@
-"""Pictures of any size and mode as a model's images: grey or colour, cropped, made to their size."""
+"""Pictures of any size and mode as a model's images: grey or colour, cropped and resized."""
 
 import numpy as np
 from PIL import Image
 
 
 def check_shape(image_shape: tuple[int, int, int] | None, name: str) -> tuple[int, int, int]:
-    """Return (H, W, C) after checking that pictures can be made so.
+    """Return (H, W, C) after checking that pictures can have that shape.
 
     Args:
         image_shape: `config.model.image_shape`.
@@ -47,7 +47,7 @@ def turned(image: Image.Image, channels: int) -> Image.Image:
 
 
 def fitted(picture: Image.Image, height: int, width: int) -> np.ndarray:
-    """Return the largest part of an aspect ratio, from the middle, at a size; by a Lanczos filter.
+    """Return the largest central crop of the right aspect ratio, resized by a Lanczos filter.
 
     Args:
         picture: in grey or colour.

@@ -37,7 +37,7 @@ def find(data_dir: Path, name: str) -> Path | None:
         name: the data set, or `name/config`, or either with `/version`.
 
     Raises:
-        OSError: the folder of the data set is there and cannot be looked into.
+        OSError: the folder of the data set exists but cannot be read.
     """
     root = data_dir / name
     try:
@@ -57,7 +57,7 @@ def find(data_dir: Path, name: str) -> Path | None:
 
 
 def there(data_dir: Path, name: str) -> str:
-    """Return what to add to "looked for `name`" where its folder is there and `find` took nothing."""
+    """Return what to add to "looked for `name`" if its folder exists but `find` took nothing."""
     return " (which is there in another format)" if os.path.isdir(data_dir / name) else ""
 
 
@@ -65,7 +65,7 @@ def split_sizes(folder: Path) -> dict[str, int]:
     """Return the number of examples in each split of a prepared folder.
 
     Raises:
-        DataNotFound: the folder does not tell.
+        DataNotFound: the folder does not say.
     """
     file = folder / "dataset_info.json"
     try:

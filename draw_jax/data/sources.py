@@ -19,7 +19,7 @@ MADE = {
     "cluttered_mnist": ("cluttered_mnist", ("source", "size", "clutter", "crop_size")),
     "two_digits": ("mnist_two_digits", ("source", "size")),
 }
-OWN_SIZE = ("digits", "svhn", *MADE)  # sets made at it, whatever the model reads
+OWN_SIZE = ("digits", "svhn", *MADE)  # sets with their own size, whatever the model reads
 
 
 def named(

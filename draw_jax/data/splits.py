@@ -50,11 +50,11 @@ def load(
       picture lies in a sub-folder of data_dir: the place of that sub-folder among their sorted names.
     - `npz`: arrays by name in the file data_dir, see `arrays.read`. Validation is the file's own,
       else a seeded 10 % of its train.
-    - `cluttered_mnist`: made of the digits of `config.data.source` (mnist or digits) as it is read,
+    - `cluttered_mnist`: made of the digits of `config.data.source` (mnist or digits) when read,
       from `size`, `clutter` and `crop_size`; see `cluttered.Cluttered`. Training is endless.
     - `two_digits`: two of such digits in an image of `size`; see `two_digits.TwoDigits`. Endless, too.
     - `svhn`: full house numbers in colour, 54x54, prepared once from the original archives; see
-      `svhn.read`. Training crops a number at another place at each visit.
+      `svhn.read`. Training crops a number at a new place at each visit.
     - any other name: a folder under data_dir that tensorflow-datasets has prepared as array_record.
       Validation is the set's own, else the last 10 % of its train (at least 1 image).
 
@@ -64,8 +64,8 @@ def load(
             resize (whether images of any size become image_shape, see `pictures.of_array`).
         split: train, validation or test.
         image_shape: (H, W, C), `config.model.image_shape`: what image_folder makes, and any set
-            with `resize`; else sets have a size of their own, for `check_shape`.
-        flags: what the caller's flags have before `data_dir` and `manual_dir`, for advice.
+            with `resize`; other sets have their own size, for `check_shape`.
+        flags: the prefix of the caller's flags `data_dir` and `manual_dir`, for advice.
         seed: of an endless or varied training split; validation and test are the same for all seeds.
         still: whether to fix a varied training split: `svhn` then crops the middle of every number,
             as in validation and test.

@@ -1,6 +1,6 @@
 """Kinds of pictures of a trained model: each draws, saves PNG (and animations) and the arrays.
 
-The arrays lie beside every picture as .npz, so that a figure of one's own needs no second run.
+The arrays lie beside every picture as .npz, so that your own figure needs no second run.
 """
 
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def reconstruct(job: Job[Draw]) -> list[Path]:
 
 
 def reconstruct_images(job: Job[Draw], images: np.ndarray) -> list[Path]:
-    """Saves the same for images of one's own, [N, H, W, C] in [0, 1]."""
+    """Saves the same for your own images, [N, H, W, C] in [0, 1]."""
     output = sampling.reconstruct(job.model, job.variables, images, job.key)
     trace, size = output.trace, job.model.read_size
     assert trace is not None  # as reconstruct asks for it
@@ -119,7 +119,7 @@ def reconstruct_images(job: Job[Draw], images: np.ndarray) -> list[Path]:
 
 
 def interpolate(job: Job[Draw]) -> list[Path]:
-    """Saves ways from one sample to another through latent space, one a row."""
+    """Saves interpolations between samples through latent space, one per row."""
     _refuse_too_large(job, max(2, job.columns))
     model = job.model
     z = sampling.noise(job.key, 2 * job.rows, model.time_steps, model.latent_size)

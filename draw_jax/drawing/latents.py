@@ -14,7 +14,7 @@ from draw_jax.model.draw import Draw, Trace
 from draw_jax.model.task import Variables
 
 _ROOM = 2**30  # bytes of a batch of training images: three float32 a value
-_AT_A_TIME = 256  # images whose distance is told in float64
+_AT_A_TIME = 256  # images whose distance is computed in float64
 
 
 def between(z_a: np.ndarray, z_b: np.ndarray, count: int, spherical: bool = True) -> np.ndarray:
@@ -95,7 +95,7 @@ def fix_step(
     count: int,
     batch_size: int = sampling.BATCH_SIZE,
 ) -> Trace:
-    """Returns the trace of images that share z at one time step, all else drawn anew.
+    """Returns the trace of images that share z at one time step, all else drawn separately.
 
     The 2016 follow-up study's question: which step decides what is drawn? All steps of one key
     start from the same noise, that of `generate`, so their pictures compare image by image.

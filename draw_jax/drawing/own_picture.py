@@ -1,4 +1,4 @@
-"""A picture of one's own as a model's input: grey or colour, cropped, resized, binarised."""
+"""Your own picture as a model's input: grey or colour, cropped, resized, binarised."""
 
 import os
 import warnings
@@ -14,7 +14,7 @@ from draw_jax.drawing.filters import NoPicture
 # the digit's centre of mass in the middle; scikit-learn's digits fill their frame; OMNIGLOT's
 # characters have 18 of 28 on average.
 _BOXES = {"mnist": 20 / 28, "binarized_mnist": 20 / 28, "digits": 1.0, "omniglot28": 18 / 28}
-_DIGIT = 20  # pixels of that longer side, where digits lie in larger images as they are
+_DIGIT = 20  # pixels of that longer side, where larger images hold digits at their size
 
 _DECODE = 1024  # pixels of the longer side that a large JPEG keeps at least
 _WORK = 10  # times the frame: finer than that, a photograph holds noise
@@ -118,7 +118,7 @@ def _framed(ink: np.ndarray, height: int, width: int, share: float) -> np.ndarra
     size = (max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale)))
     how = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
     digit = np.asarray(Image.fromarray(ink).resize(size, how))
-    digit = digit / digit.max()  # thin strokes, else, would fade into the paper
+    digit = digit / digit.max()  # otherwise thin strokes would fade into the paper
     y, x = (np.average(np.arange(n), weights=digit.sum(1 - k)) for k, n in enumerate(digit.shape))
     top = int(np.clip(round(height / 2 - 0.5 - y), 0, height - digit.shape[0]))
     left = int(np.clip(round(width / 2 - 0.5 - x), 0, width - digit.shape[1]))

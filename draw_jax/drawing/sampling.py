@@ -20,7 +20,7 @@ from draw_jax.model.task import Model, Variables
 from draw_jax.system import devices
 
 BATCH_SIZE = 100
-# A second stream of the same key, so that pixels drawn from D owe nothing to the noise of z.
+# A second stream of the same key, so that pixels drawn from D do not depend on z's noise.
 _PIXELS = 1
 
 
@@ -182,7 +182,7 @@ def in_batches(run: Callable[[np.ndarray], Any], count: int, batch_size: int) ->
     """Returns `run` of all indices, batch after batch, joined in NumPy.
 
     The last batch is filled up with its last image, so that every batch has one shape and
-    compiles once. This process's devices divide each batch, for `run` to spread it over them.
+    compiles once. This process's devices divide each batch, so that `run` can spread it over them.
     """
     if batch_size < 1:
         raise ValueError(f"expected batch_size of at least 1, got {batch_size}")

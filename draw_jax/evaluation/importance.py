@@ -9,7 +9,7 @@ import numpy as np
 
 from draw_jax.model.task import Task, Variables
 
-_AT_A_TIME = 10  # samples between two looks at how far it is
+_AT_A_TIME = 10  # samples between two progress reports
 
 Prepare = Callable[[jax.Array, jax.Array], jax.Array]  # (uint8 [H, W, C], key) -> [H, W, C]
 
@@ -38,7 +38,7 @@ def weighted_nll(
         key: of the noise; image i draws from `fold_in(key, i)`.
         samples: K, >= 1.
         begun: how many of them are done, and the log of the sum of their weights [B]; None: none.
-        on_samples: told both after every few; may raise to stop.
+        on_samples: called with both every few samples; may raise to stop.
     """
     done, log_sum = begun or (0, np.full(len(images), -np.inf, np.float32))
     log_sum = jnp.asarray(log_sum)

@@ -19,7 +19,7 @@ _HELD = 1e-7  # how near a rounded probability comes to 0 and 1
 def of_canvases(
     canvases: np.ndarray, training_images: np.ndarray | LazyImages, name: str = "bernoulli"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns of each canvas the nearest training image, and its NLL given the canvas, eq. 9.
+    """Returns each canvas's nearest training image, and its NLL given the canvas, eq. 9.
 
     Nearest is by pixelwise L2 to the mean of D(X given canvas).
 
@@ -49,7 +49,7 @@ def of_rounded(canvases: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Returns the NLL, eq. 9, of images given canvases, both rounded to 0 and 1.
 
     Our guess at what the report measured (docs/study.md says why). The canvas's probabilities are
-    held in [1e-7, 1 - 1e-7]: each pixel that differs costs 16.1 nats.
+    clipped to [1e-7, 1 - 1e-7]: each pixel that differs costs 16.1 nats.
 
     Args:
         canvases: last canvases c_T of a Bernoulli, logits [N, H, W, C].

@@ -13,7 +13,7 @@ from draw_jax.system import files
 
 Columns = dict[str, list[np.ndarray]]  # by the terms' names, parts [n, ...] in the images' order
 _EVERY = 10.0  # seconds between two savings
-# What reading raises of a file that is cut short, damaged or of something else.
+# What reading raises for a file that is cut short, damaged or something else.
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
@@ -39,7 +39,7 @@ class Partial:
     def add(
         self, losses: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray], count: int
     ) -> None:
-        """Takes the terms of the next batch, arrays [B, ...] of which the first `count` are images."""
+        """Takes the next batch's terms, arrays [B, ...] whose first `count` rows are of images."""
         for columns, found in ((self.losses, losses), (self.others, others)):
             for name, column in found.items():
                 columns.setdefault(name, []).append(column[:count].astype(np.float64))
@@ -48,7 +48,7 @@ class Partial:
         self._save_in_time()
 
     def at(self, samples: int, log_sum: jax.Array) -> None:
-        """Takes how many samples the present batch has, and the log of the sum of their weights."""
+        """Takes the current batch's number of samples, and the log of the sum of their weights."""
         self.samples, self.log_sum = samples, log_sum
         self._save_in_time()
 
@@ -83,7 +83,7 @@ class Partial:
                 if str(stored["identity"]) != self._identity:
                     return
                 arrays = {name: stored[name] for name in stored.files}
-        except _UNREADABLE:  # begun anew
+        except _UNREADABLE:  # start over
             return
         self.done = int(arrays["done"])
         if "log_sum" in arrays:

@@ -105,8 +105,8 @@ def read(image: jax.Array, window: Window, glimpse_size: int) -> jax.Array:
         glimpse_size: N, filters along each axis, >= 2.
 
     Returns:
-        [..., N, N, C]: rows (y) first. How far outside the image a window may lie and still have a
-        gradient is said at `filterbanks`.
+        [..., N, N, C]: rows (y) first. `filterbanks` says how far outside the image a window may
+        lie and still have a gradient.
 
     Raises:
         ValueError: if the image has fewer than three axes, its leading axes and the window's do
@@ -146,7 +146,7 @@ def write(patch: jax.Array, window: Window, height: int, width: int) -> jax.Arra
 def _broadcast(array: jax.Array, window: Window) -> tuple[jax.Array, Window]:
     """Returns an image or patch [..., M, N, C] and a window of its leading axes [...].
 
-    The gradients are summed over the axes that this has repeated; equal axes cost nothing.
+    The gradients are summed over the axes repeated here; equal axes cost nothing.
     """
     leading = [array.shape[:-3], *(np.shape(field) for field in window)]
     try:

@@ -20,7 +20,7 @@ from draw_jax.model.variants.model_2 import Model2
 from draw_jax.model.variants.model_3 import Model3
 from draw_jax.model.variants.ram import Ram
 
-# By `config.kind`: the model, and what gives its task.
+# By `config.kind`: the model, and the function for its task.
 _MODELS: dict[str, tuple[Callable[..., Model], Callable[[Any], Task]]] = {
     "draw": (Draw, draw.task),
     "model_1": (Model1, model_1.task),
@@ -74,11 +74,11 @@ def _made(kind: Callable[..., Model], config: ConfigDict) -> Model:
 
 
 def drawing(model: Model, itself: bool = False) -> Draw:
-    """Returns a model that is known to draw: a Draw, or one that is made of it.
+    """Returns a model that is known to draw: a Draw, or a subclass of it.
 
     Args:
         model: of any kind.
-        itself: whether to refuse those that are made of it, which have parts of their own.
+        itself: whether to refuse subclasses, which have parts of their own.
 
     Raises:
         ValueError: if it is of another kind.
@@ -91,7 +91,7 @@ def drawing(model: Model, itself: bool = False) -> Draw:
     return model
 
 
-@functools.cache  # one task a model, so that what is compiled for it is found again
+@functools.cache  # one task per model, so that its compiled programs are reused
 def task(model: Model) -> Task:
     """Returns what a model brings to training and evaluation."""
     tasks: dict[Any, Callable[[Any], Task]] = dict(_MODELS.values())

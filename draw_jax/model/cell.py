@@ -19,7 +19,7 @@ _FLOAT32 = jnp.float32
 class State(NamedTuple):
     """What one time step hands to the next; B examples."""
 
-    canvas: jax.Array  # c_t [B, H, W, C k], of which model/likelihood.py has k and the meaning
+    canvas: jax.Array  # c_t [B, H, W, C k]; model/likelihood.py defines k and the meaning
     h_enc: jax.Array  # [B, enc_size]
     cell_enc: jax.Array  # [B, enc_size]
     h_dec: jax.Array  # [B, dec_size]
@@ -84,7 +84,7 @@ class DrawCell(nn.Module):
             ]
         )
         self._splits = [patch, patch + (5 if self.write_size else 0)]
-        # Windows are pixels: in bfloat16 they move by enough to turn the gradient.
+        # Windows are in pixels: bfloat16 would move them enough to turn the gradient.
         self.heads = Linear(
             len(bias),
             "float32" if self.read_size or self.write_size else self.dtype,
@@ -153,7 +153,7 @@ class DrawCell(nn.Module):
             state: after step t - 1.
             x: [B, H, W, C], in [0, 1].
             eps: standard normal noise of this step, [B, Z].
-            features: of the images, that the encoder is given besides, [B, K]; None for none.
+            features: of the images, also given to the encoder, [B, K]; None for none.
             share: of images and features, from the method `share`; None = made here.
         """
         x_err = likelihood.named(self.likelihood).error_image(x, state.canvas)  # eq. 3

@@ -70,7 +70,7 @@ class GlimpseClassifier(nn.Module):
         self.cell_0 = self.param("cell_0", zeros, (self.lstm_size,), _FLOAT32)
         self.lstm = LSTM(self.lstm_size, self.dtype)
         window = attention.raw_bias(self.read_delta, self.read_sigma)
-        # Windows are pixels: bfloat16 would move them.
+        # Windows are in pixels: bfloat16 would move them.
         self.heads = Linear(
             self.classes + 5,
             "float32",

@@ -49,7 +49,7 @@ class Draw(nn.Module):
     dtype: str = "float32"  # of the products' operands; float32 or bfloat16
     unroll: int = 1  # time steps in one pass of the compiled loop: speed only
     likelihood: str = "bernoulli"  # D(X given c_T); see model/likelihood.py
-    canvas_log_scale: float = -2.0  # first log-scale in c_0; of discretized_logistic alone
+    canvas_log_scale: float = -2.0  # first log-scale in c_0; for discretized_logistic only
     privy: bool = True  # whether the encoder is given h_dec, eq. 5
     encoder_input: str = "both"  # what it reads: both = image and error image, error = that alone
     recurrent_init: str = "normal"  # first weights of h_{t-1} in both LSTMs; or orthogonal
@@ -164,7 +164,7 @@ def _check_fields(draw: Draw) -> None:
 
 
 def _check_first_canvas(draw: Draw) -> None:
-    """Raises ValueError if the first mean is of no image, or the first log-scale is held at a bound."""
+    """Raises ValueError if the first mean is outside [0, 1], or the first log-scale at a bound."""
     if not 0 <= draw.canvas_bias <= 1:
         raise ValueError(
             f"expected canvas_bias 0 to 1, the first mean of likelihood {draw.likelihood}, got "
@@ -216,7 +216,7 @@ def task(model: Draw) -> Task:
     )
 
 
-# Bounds in nats of a whole image, of which a discretized likelihood gives bits per dimension.
+# Bounds in nats per image that a discretized likelihood also reports in bits per dimension.
 _BITS = (
     ("bits_per_dim", "elbo_loss"),
     ("importance_weighted_bits_per_dim", "importance_weighted_nll"),
@@ -261,7 +261,7 @@ def noise(model: Draw, keys: jax.Array) -> jax.Array:
 
 
 def _windows(model: Draw, trace: Trace) -> Terms:
-    """Returns what a validation tells of the windows, each example's mean over the time steps."""
+    """Returns what a validation reports on the windows, each example's mean over the time steps."""
     height, width, _ = model.image_shape
     terms: Terms = {}
     for name, windows, size in (

@@ -22,7 +22,7 @@ _NORMAL = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 class Share(NamedTuple):
-    """What a linear map gets of those inputs that are the same at every step of an unroll."""
+    """A linear map's share from the inputs that are the same at every step of an unroll."""
 
     added: jax.Array  # their product with their rows of the kernel, [B, features]
     kernel: View  # its rows for the other inputs
@@ -53,7 +53,7 @@ class Linear(nn.Module):
         else:
             kernel = share.kernel.array
         bias = self.param("bias", self.bias_init, (self.features,), _FLOAT32)
-        if self.has_variable(PERTURBATIONS, "y"):  # in the loop back of `unroll`
+        if self.has_variable(PERTURBATIONS, "y"):  # in the backward loop of `unroll`
             told = Told(x, None if share is None else share.kernel.rows)
             self.put_variable(INPUTS, operand_type(kernel, self.dtype), told)
             result: jax.Array = self.get_variable(RESULTS, "y")
@@ -177,7 +177,7 @@ def check_fields(module: Any, least: Mapping[str, int], positive: Sequence[str] 
 
     Args:
         module: with the fields image_shape and dtype.
-        least: whole numbers by the names of fields: what each must be at least.
+        least: the minimum of each whole-number field, by name.
         positive: names of fields that must be above 0.
     """
     if len(module.image_shape) != 3 or min(module.image_shape) < 1:
@@ -214,7 +214,7 @@ def check_convolutions(module: Any, shape: tuple[int, int] | None = None) -> Non
 def floats_of_maps(
     module: Any, shape: tuple[int, int] | None = None, layers: tuple[int, ...] | None = None
 ) -> int:
-    """Returns how many floats of an example the maps of a module's convolutions are.
+    """Returns how many floats per example the maps of a module's convolutions hold.
 
     Args:
         module: as for `check_convolutions`.

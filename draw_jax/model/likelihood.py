@@ -1,4 +1,4 @@
-"""D(X given c_T): how a canvas stands for an image (eqs 9 and 16), one value a likelihood.
+"""D(X given c_T): how a canvas represents an image (eqs 9 and 16), one value per likelihood.
 
 Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623.
 """
@@ -52,9 +52,9 @@ def discretized_logistic_nll(canvas: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def discretized_logistic_mean(canvas: jax.Array) -> jax.Array:
-    """Returns the logistic's mean held in [0, 1], [..., H, W, C].
+    """Returns the logistic's mean clipped to [0, 1], [..., H, W, C].
 
-    Note: black and white have a whole tail each, so that a mean beyond them is of use; an image ends
+    Note: black and white have a whole tail each, so a mean beyond them is useful; an image ends
         at 0 and 1.
     """
     return jnp.clip(_mean_and_log_scale(canvas)[0], 0.0, 1.0)

@@ -44,8 +44,8 @@ def discretized_logistic_nll(
 
     Args:
         mean: of the logistic, [..., H, W, C], any reals; finite results up to +-1e9 and more.
-        log_scale: its log scale, [..., H, W, C], any reals, held in [LEAST_LOG_SCALE,
-            GREATEST_LOG_SCALE]; beyond, the gradient is that of the bound, which leads back.
+        log_scale: its log scale, [..., H, W, C], any reals, clipped to [LEAST_LOG_SCALE,
+            GREATEST_LOG_SCALE]; beyond, the gradient is that at the bound, which leads back.
         targets: x, [..., H, W, C], levels k / 255; other values in [0, 1] are taken as the nearest.
 
     Returns:

@@ -16,7 +16,7 @@ class Model(Protocol):
     image_shape: tuple[int, int, int]  # (H, W, C)
 
     def __hash__(self) -> int:
-        """Returns one number for models of equal fields."""
+        """Returns the same number for models with equal fields."""
 
     def init(self, *args: Any, **kwargs: Any) -> Any:
         """Returns its variables, {"params": ...}."""
@@ -37,26 +37,26 @@ class Task(NamedTuple):
     # (variables, x, labels, key) -> terms of the loss, of a whole batch with one key
     loss_terms: Callable[[Variables, jax.Array, jax.Array | None, jax.Array], Terms]
     # (variables, x, labels, keys [B]) -> the same terms, each example's noise from its own key, and
-    # what else a validation should tell, arrays [B] or [B, T]
+    # what else a validation should report, arrays [B] or [B, T]
     evaluation_terms: Callable[
         [Variables, jax.Array, jax.Array | None, jax.Array], tuple[Terms, Terms]
     ]
     # (variables, x, keys [B]) -> log p(x, z) - log q(z | x) of one z, [B] nats; None: has no z
     log_weight: Callable[[Variables, jax.Array, jax.Array], jax.Array] | None
     totals: tuple[tuple[str, tuple[str, ...]], ...]  # sums of terms, told beside them
-    objective: str  # the term or total that training makes small
+    objective: str  # the term or total that training minimises
     metric: str  # the term or total by which validation ranks checkpoints
     lower_is_better: bool  # of the metric
     columns: tuple[str, ...]  # what progress, evaluation and reports show first
-    floats_kept: int  # about as many as an update keeps for each example until its way back
+    floats_kept: int  # about as many as an update keeps per example for the backward pass
     classes: int = 0  # labels are 0..classes-1; 0: labels are not used
-    # (name, what it is of): nats of an image that are told in bits per dimension as well
+    # (name, what it is of): nats of an image that are also reported in bits per dimension
     bits: tuple[tuple[str, str], ...] = ()
 
     def with_totals(self, terms: Mapping[str, Any]) -> dict[str, Any]:
         """Returns terms (or their means) with the totals: {"elbo_loss": nll + kl}, for instance.
 
-        And with bits per dimension, nats / (H W C ln 2), of those of `bits` that are there.
+        And with bits per dimension, nats / (H W C ln 2), for those of `bits` that are present.
         """
         sums = {}
         for name, parts in self.totals:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-# What evaluate.py's --json tells of a split, in the order of its columns; * 100 = as a percentage.
+# What evaluate.py's --json has for a split, in the order of its columns; * 100 = as a percentage.
 _COLUMNS = {
     "elbo_loss": ("negative ELBO, nats", 1, 2),
     "bits_per_dim": ("bits per dimension", 1, 3),
@@ -29,7 +29,7 @@ class Training(NamedTuple):
     """What a run tells of the training of its weights."""
 
     step: int  # of the checkpoint: updates done
-    minutes: float  # of so many updates alone, by their median speed; nan if not told
+    minutes: float  # of these updates only, by their median speed; nan if unknown
 
 
 def text(
@@ -40,7 +40,7 @@ def text(
     results: Sequence[dict[str, Any]] = (),
     dtype: str = "float32",
 ) -> str:
-    """Returns a card with all that is told, and "(to fill in)" for what is not.
+    """Returns a card with all that is known, and "(to fill in)" for the rest.
 
     Args:
         name: of the weights: of their folder.

@@ -24,7 +24,7 @@ from draw_jax.model.task import Model, Variables
 from draw_jax.runs import digests, directory, export, stored
 from draw_jax.runs.leaves import CheckpointError, digest, flatten, reason, unflatten
 
-_NONE, _REFUSED = -1, -2  # what process 0 tells the others in place of a step
+_NONE, _REFUSED = -1, -2  # what process 0 sends the others in place of a step
 
 
 class Checkpoints:
@@ -36,7 +36,7 @@ class Checkpoints:
             the newest where it is not among those that count.
         losses: of validation by step, lower is better, as `stored.validation_losses` gives them.
         config: of the run, kept in every checkpoint so that no other one is taken for it.
-        own: whether those that are there must be of that configuration.
+        own: whether existing checkpoints must be of that configuration.
         counts: of a step, whether it is one of those of which `keep` are kept; None: all are. A run
             that was stopped then keeps what one does that was not.
 
@@ -83,8 +83,8 @@ class Checkpoints:
     def save(self, step: int, items: dict[str, Any], loss: float | None) -> None:
         """Starts writing a checkpoint; returns once the arrays are copied.
 
-        One of the same step is left as it is: it holds the same arrays, as an update is a function
-        of the run and its step. Only its loss is new then.
+        An existing one of this step is left as it is: it holds the same arrays, as an update is a
+        function of the run and its step. Only its loss is then new.
 
         Args:
             step: updates done.
@@ -110,7 +110,7 @@ class Checkpoints:
             )
 
     def _of_run(self, step: int) -> dict[str, Any]:
-        """Returns what a checkpoint tells of its run, signed."""
+        """Returns what a checkpoint says about its run, signed."""
         losses = {f"{s}": float(v) for s, v in self._losses.items() if s <= step}
         return digests.signed({"config": self._config, "losses": losses})
 
@@ -203,7 +203,7 @@ class Checkpoints:
                 with contextlib.suppress(OSError):  # where it is printed, the disk may be full
                     print(f"{why}; moved to {target}, taking the one before it", flush=True)
             return step
-        if found or self._damaged.is_dir():  # never start anew unasked
+        if found or self._damaged.is_dir():  # never start over unasked
             cause = damaged[found[-1]] if found else f"all lie in {self._damaged}"
             raise CheckpointError(
                 f"no checkpoint of this run is sound ({cause}); they stay where they are. To start "
@@ -212,7 +212,7 @@ class Checkpoints:
         return None
 
     def _set_aside(self, step: int) -> Path:
-        """Moves a damaged checkpoint, beside those of its step that lie there already."""
+        """Moves a damaged checkpoint beside earlier damaged ones of the same step."""
         self._damaged.mkdir(exist_ok=True)
         target, number = self._damaged / f"{step}", 1
         while target.exists():
@@ -231,7 +231,7 @@ class Checkpoints:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # Orbax hands on whatever its threads met
+        except Exception as error:  # Orbax passes on any error of its threads
             raise CheckpointError(
                 f"cannot write to {self._directory} ({reason(error)}); the checkpoints "
                 "that are there stay: once it can be written, the same command continues"

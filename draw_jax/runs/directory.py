@@ -26,7 +26,7 @@ class RunConflictError(UserError):
 
 @contextlib.contextmanager
 def claim(run: Path) -> Iterator[None]:
-    """Holds the run directory, made if missing, so that no second process writes into it.
+    """Locks the run directory, made if missing, so that no second process writes into it.
 
     Raises:
         RunConflictError: if another process holds it, or it holds files of something else.
@@ -95,7 +95,7 @@ def parse_config(data: bytes, source: str) -> ConfigDict:
     """
     try:
         fields = json.loads(data)
-    except (ValueError, RecursionError) as error:  # no JSON, or no UTF-8; brackets in brackets
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deep
         raise CheckpointError(f"{source} cannot be read: {error}") from error
     sound = None
     if isinstance(fields, dict):
@@ -116,7 +116,7 @@ def parse_config(data: bytes, source: str) -> ConfigDict:
 
 
 def differing(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:
-    """Returns names of fields that decide what a run's weights mean and differ, [] for none.
+    """Returns the names of differing fields that decide what a run's weights mean, [] for none.
 
     Args:
         ours: a configuration.

@@ -10,7 +10,7 @@ import numpy as np
 
 from draw_jax.system.errors import UserError
 
-# What keeps files from being written, found by its words in the errors of libraries.
+# Causes that keep files from being written, found by their text in library errors.
 _OF_THE_DISK = [
     os.strerror(number)
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE)

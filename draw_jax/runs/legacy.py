@@ -1,9 +1,9 @@
-"""Runs of earlier versions: fields that they do not have, and those that are no more."""
+"""Runs of earlier versions: fields that they lack, and fields since removed."""
 
 from typing import Any
 
-# What a run did before the field was there, by kind of model. A new field gets its line here, so
-# that a run begun before it loads and resumes as it was.
+# What a run did before the field existed, by kind of model. A new field gets its line here, so
+# that a run started before it loads and resumes as it was.
 _LATER = {  # than all the kinds
     "data.resize": False,
     "train.cpu_devices": 1,

@@ -20,7 +20,7 @@ from draw_jax.system import files
 
 # Progress never ends a run: the output may go to a full disk, or its terminal be gone.
 _MAY_FAIL = contextlib.suppress(OSError)
-# Places after the point, where progress shows more than one.
+# Decimals, where progress shows more than one.
 _PLACES = {"error": 4, "cross_entropy": 4, "bits_per_dim": 3}
 
 
@@ -36,7 +36,7 @@ class MetricsFile:
     def rows(self) -> list[dict[str, Any]]:
         """Returns all sound lines; a warning names every damaged one.
 
-        A last line that a kill cut short is left out without a word.
+        A last line that a kill cut short is silently left out.
         """
         return [row for row, _ in self._lines() if row is not None]
 
@@ -95,7 +95,7 @@ def _fields(line: bytes) -> dict[str, Any]:
     """Returns the object on a line, {} where there is none."""
     try:
         fields = json.loads(line)
-    except (ValueError, RecursionError):  # no JSON, or no UTF-8; brackets in brackets
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested too deep
         return {}
     return fields if isinstance(fields, dict) else {}
 

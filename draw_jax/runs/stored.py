@@ -26,7 +26,7 @@ from draw_jax.runs.metrics import MetricsFile
 
 _ATTEMPTS = 20  # to read a checkpoint of a run that is training
 RUN = "run"  # beside the digests: the configuration, and the losses on validation so far
-# What keeps sound bytes from being read; found by its words in the errors of libraries.
+# Causes that keep sound bytes from being read, found by their text in library errors.
 _NOT_OF_THE_BYTES = [
     os.strerror(number)
     for number in (
@@ -37,7 +37,7 @@ _NOT_OF_THE_BYTES = [
 
 
 class DamagedError(CheckpointError):
-    """A checkpoint whose bytes can be read and are not those that were saved."""
+    """A checkpoint whose bytes can be read but are not those that were saved."""
 
 
 def steps(directory: Path) -> list[int]:
@@ -70,7 +70,7 @@ def told_of_run(directory: Path, step: int) -> dict[str, Any]:
 
 
 def newest_told_of_run(directory: Path, config: ConfigDict | None = None) -> dict[str, Any]:
-    """Returns what the newest checkpoint that can be read tells of its run; {} if none does.
+    """Returns what the newest readable checkpoint says about its run; {} if none does.
 
     Args:
         directory: of the checkpoints.
@@ -84,7 +84,7 @@ def newest_told_of_run(directory: Path, config: ConfigDict | None = None) -> dic
 
 
 def check_own(directory: Path, step: int, config: ConfigDict | None) -> None:
-    """Raises DamagedError if a checkpoint tells that it is of another run; None lets all pass."""
+    """Raises DamagedError if a checkpoint says that it is of another run; None lets all pass."""
     told = told_of_run(directory, step).get("config", {})
     if config and (fields := runs.differing(config, told)):
         raise DamagedError(
@@ -138,7 +138,7 @@ def read(
 
     Raises:
         DamagedError: if the bytes are not those that were saved.
-        CheckpointError: if they cannot be read, which says nothing of them.
+        CheckpointError: if they cannot be read, which says nothing about them.
     """
     expected, folder = digests(directory, step), _path(directory, step)
     items = [*items, *(name for name in optional if name in expected)]
@@ -219,7 +219,7 @@ def weights(
                 warnings.warn(f"{error}; taking the next best", stacklevel=3)
         else:
             if found or not any(checkpoints.iterdir()):
-                break  # else the first is being written, or the only one replaced: wait for it
+                break  # otherwise the first is being written, or the only one replaced: wait
         time.sleep(0.1 * attempt)
     if not found:
         raise CheckpointError(f"{run} holds no checkpoint yet")
@@ -288,7 +288,7 @@ def _blame(folder: Path, error: Exception) -> CheckpointError:
 
 
 def _unreadable(folder: Path) -> str | None:
-    """Returns why a file of a folder cannot be read from begin to end, None if all can."""
+    """Returns why a file of a folder cannot be read from start to end, None if all can."""
     try:
         for path in folder.rglob("*"):
             if path.is_file():

@@ -13,7 +13,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-_FLUSH_SECONDS = 5.0  # between two times at which all is on disk
+_FLUSH_SECONDS = 5.0  # between two flushes to disk
 
 
 class TensorBoard:
@@ -65,7 +65,7 @@ class TensorBoard:
         try:
             if self._writer is None:
                 self._directory.mkdir(parents=True, exist_ok=True)
-                # Two starts within a second would else have one name.
+                # Two starts within a second would otherwise share a name.
                 suffix = f".{os.getpid()}"
                 self._writer = EventsWriter(str(self._directory / "events"), suffix)
             if event is not None:

@@ -2,7 +2,7 @@
 
 Trains what is missing of each row and seed, one run directory for each, measures it, and prints the
 tables. They are written into --workdir as well, with a chart and the kernels of Models I to III;
-with --page=docs/study.md into that page, too. The same command again goes on where it was stopped.
+with --page=docs/study.md into that page, too. The same command continues where it was stopped.
 Exit codes: 0 finished, 1 error, 2 bad flags, 3 stopped by a signal with everything saved, 4 a run
 has diverged: all others are measured.
 """
@@ -50,7 +50,7 @@ _SET = flags.DEFINE_list(
 _PAGE = flags.DEFINE_string(
     "page",
     "",
-    "A page whose marked block of so many updates becomes the tables: docs/study.md",
+    "A page whose marked block for this many updates becomes the tables: docs/study.md",
     flag_values=FLAGS,
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where prepared data lies", flag_values=FLAGS)
@@ -149,8 +149,8 @@ def measure(run: Path, config: ConfigDict, stop: signals.Stop) -> dict[str, Any]
     """Returns a run's losses on validation and measure 7, and keeps them in a file beside it.
 
     They are those of `evaluate.py --split=validation --importance_samples=10 --nearest_nll=1000`: of
-    the checkpoint that is best on validation. `minutes` are those of all updates alone, by the median
-    of what metrics.jsonl tells.
+    the checkpoint that is best on validation. `minutes` are those of all updates only, by the
+    median speed in metrics.jsonl.
 
     Raises:
         passes.Interrupted: where a signal asks to stop.

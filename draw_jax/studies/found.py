@@ -1,8 +1,8 @@
 """Does a classifier look at its digit? python -m draw_jax.studies.found --pretrained=cluttered_mnist.
 
 Cluttered images are made as they are read, so it is known where their digits lie. Prints for each
-glimpse how often the centre of its window is on the digit, and the share of errors after it, of the
-images where it is and of those where it is not. Exit codes: 0 done, 1 error, 2 bad flags.
+glimpse how often the centre of its window is on the digit, and the share of errors after it, among
+images where it is and among those where it is not. Exit codes: 0 done, 1 error, 2 bad flags.
 """
 
 import functools

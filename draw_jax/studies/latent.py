@@ -1,7 +1,7 @@
 """What each step's z decides: python -m draw_jax.studies.latent --workdir=RUN --classifier=RUN.
 
-Holds z of one time step and draws all else anew. How often does a digit classifier then give two
-samples the same class, for every time step, and how often where they share nothing? Prints a table
+Fixes z of one time step and draws all else again. How often does a digit classifier then give two
+samples the same class, for every time step, and how often if they share nothing? Prints a table
 and writes into --out `agreement.png`, the same as a curve, `held.png`, samples that share z of one
 step, and `interpolate.png`, ways through the latents of all steps at once. Exit codes: 0 done,
 1 error, 2 bad flags.
@@ -47,7 +47,7 @@ class Agreement(NamedTuple):
     pairs: int
 
     def error(self, share: np.ndarray | float) -> np.ndarray:
-        """Returns the standard error of a share, as of independent pairs."""
+        """Returns the standard error of a share, for independent pairs."""
         share = np.asarray(share)
         return np.sqrt(share * (1 - share) / self.pairs)
 

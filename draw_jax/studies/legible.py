@@ -24,9 +24,9 @@ _MOST_SHOWN = 64
 
 FLAGS = flags.FlagValues()
 _MODELS = judged.define(FLAGS)
-_SAMPLES = flags.DEFINE_integer("samples", 1_000, "To draw and to judge", flag_values=FLAGS)
+_SAMPLES = flags.DEFINE_integer("samples", 1_000, "Samples to draw and judge", flag_values=FLAGS)
 _CONFIDENCE = flags.DEFINE_float(
-    "confidence", 0.9, "Probability of a class that makes a digit", flag_values=FLAGS
+    "confidence", 0.9, "Least class probability of a digit", flag_values=FLAGS
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the noise", flag_values=FLAGS)
 _OUT = flags.DEFINE_string("out", "samples", "The folder for the picture", flag_values=FLAGS)

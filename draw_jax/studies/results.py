@@ -11,10 +11,10 @@ import numpy as np
 from draw_jax.drawing.figures import estimates
 from draw_jax.studies.rows import Row
 
-# Of each row's configuration, what was measured of its runs: one dictionary for each seed.
+# For each row's configuration, the measurements of its runs: one dictionary per seed.
 Measured = Mapping[str, Sequence[Mapping[str, Any]]]
 
-# Of a run: its name in the dictionary, the head of its column and the places that are shown.
+# Of a run: its name in the dictionary, its column's heading and the decimals shown.
 _MEASURES = (
     ("elbo_loss", "negative ELBO, validation", 2),
     ("importance_weighted_nll", "its importance-weighted bound", 2),
@@ -46,7 +46,7 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Returns how far from the median the farthest of values lies, in % of it; "-" of a single one."""
+    """Returns the largest distance of a value from the median, in % of it; "-" for a single one."""
     if len(values) < 2:
         return "-"
     median = statistics.median(values)
@@ -108,7 +108,7 @@ def worth_table(measured: Measured, rows: Sequence[Row]) -> str:
 
 
 def chart(measured: Measured, rows: Sequence[Row], path: Path) -> Path | None:
-    """Draws `worth_table` and returns its path; None where nothing compares."""
+    """Draws `worth_table` and returns its path; None if no rows compare."""
     shown = compared(measured, rows)
     if not shown:
         return None
@@ -132,7 +132,7 @@ def chart(measured: Measured, rows: Sequence[Row], path: Path) -> Path | None:
 
 
 def classified(measured: Measured, rows: Sequence[Row]) -> str:
-    """Returns how often the systems that name the digit, too, are wrong, in a sentence each."""
+    """Returns how often the systems that also name the digit are wrong, in a sentence each."""
     told = []
     for row in rows:
         errors = [100 * run["error"] for run in measured.get(row.config, ()) if "error" in run]

@@ -50,7 +50,7 @@ def run(
     argv = _with_path(argv)
     *_, file = _find_config(argv)
     sys.argv = list(argv)  # where ml_collections looks for a configuration's fields
-    # What these would print comes up as an exception, too.
+    # What these would print is also raised as an exception.
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _tell_unraisable
@@ -63,7 +63,7 @@ def run(
         return _show(f"draw_jax {__version__}")
     try:
         flag_values.unparse_flags()
-        # Again: absl's own flag, if it is here, has set it.
+        # Again: absl's own flag, if defined, has changed it.
         absl_logging.set_verbosity(absl_logging.FATAL)
         rest = flag_values(list(argv))
         if len(rest) > 1:
@@ -177,7 +177,7 @@ def check_writable(file: str) -> bool:
 
 
 def with_first_word(argv: Sequence[str], name: str, flag_values: flags.FlagValues) -> list[str]:
-    """Returns the command line with its first word that belongs to no flag as --name=word."""
+    """Returns the command line with its first word outside any flag turned into --name=word."""
     value_follows = False  # of a flag written `--out DIR`
     for k, word in enumerate(argv[1:], start=1):
         if value_follows:
@@ -194,7 +194,7 @@ def with_first_word(argv: Sequence[str], name: str, flag_values: flags.FlagValue
 def _unwritable(stream: TextIO, more: str = "") -> OSError | None:
     """Returns why a stream cannot take what was printed, None if it does.
 
-    What it does not take is dropped: Python would try again at its end, and complain.
+    What it does not take is dropped: otherwise Python would retry at exit, and complain.
     """
     try:
         stream.write(more)
@@ -258,7 +258,7 @@ def _help(main: Callable[[], int], program: str, flag_values: flags.FlagValues) 
     """Returns what --help prints: the module's docstring and its flags with their defaults."""
     lines = [(sys.modules[main.__module__].__doc__ or "").strip(), "", "Flags:"]
     shown = [flag_values[name] for name in flag_values]
-    if flag_values is flags.FLAGS:  # which has those of every library besides
+    if flag_values is flags.FLAGS:  # which also has every library's flags
         shown = flag_values.get_key_flags_for_module(program)
     for flag in shown:
         default = "" if flag.default in (None, "") else f" (default: {flag.default_as_str})"

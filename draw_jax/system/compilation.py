@@ -1,4 +1,4 @@
-"""What one process has compiled is there for the next: the first update in seconds."""
+"""Keeps what a process has compiled for the next one: its first update takes seconds."""
 
 import contextlib
 import hashlib

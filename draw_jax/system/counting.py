@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a bar on a terminal, now and then a line elsewhere."""
+"""Progress of long work: a bar on a terminal, now and then a line elsewhere."""
 
 import contextlib
 import sys
@@ -38,7 +38,7 @@ class Counting:
         self._bar.close()
 
     def to(self, done: int) -> None:
-        """Tells that so many are done, in all."""
+        """Reports how many are done so far."""
         now = time.monotonic()
         if not self._bar.disable:
             self._bar.update(done - self._bar.n)

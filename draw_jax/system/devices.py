@@ -26,7 +26,7 @@ def placement(count: int | None = None, among: Sequence[Any] | None = None) -> P
 
     Args:
         count: how many.
-        among: devices to take in place of those that JAX has; to be compiled for only.
+        among: devices to take in place of those that JAX has, only to compile for.
     """
     mesh = Mesh(np.array((jax.devices() if among is None else among)[:count]), ("data",))
     return Placement(
@@ -91,7 +91,7 @@ def spread(array: Any, axis: int = 0) -> Any:
 
 
 def check_divides(batch_size: int) -> None:
-    """Raises ValueError naming the two nearest batch sizes that the devices divide, if not this."""
+    """Raises ValueError, with the two nearest valid batch sizes, unless the devices divide this."""
     devices = jax.device_count()
     if batch_size % devices:
         below = batch_size // devices * devices

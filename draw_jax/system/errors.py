@@ -1,4 +1,4 @@
-"""Errors as a user is told them: in a line."""
+"""Errors as a user sees them: in one line."""
 
 
 class UserError(RuntimeError):

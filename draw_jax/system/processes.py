@@ -1,7 +1,7 @@
 """Several processes of one job: they begin together, stop at the same step, and none waits for ever.
 
-Process 0 keeps a connection to each of the others. When one ends, is killed or falls silent, all are
-told within moments which one and why, and end. JAX by itself would wait, then abort without a name.
+Process 0 keeps a connection to each of the others. When one ends, is killed or falls silent, all
+learn within moments which one and why, and end. JAX itself would wait, then abort and name none.
 """
 
 import contextlib
@@ -215,7 +215,7 @@ class Team:
                     peer.send(over=text, code=code, grace=grace)
 
     def _end(self, text: str, code: int, grace: float) -> None:
-        """Ends this process with one line, unless it is about to tell a mistake of its own."""
+        """Ends this process with one line, unless it is about to report its own mistake."""
         if self._leaving.is_set():
             return
         self._lost = not grace
@@ -229,7 +229,7 @@ class Team:
 
 
 def leave(code: int) -> None:
-    """Ends this process at once: the usual end waits for the other processes, for minutes."""
+    """Ends this process at once: a normal exit would wait minutes for the other processes."""
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -245,7 +245,7 @@ def join(facts: Mapping[str, Any], seconds: float) -> Iterator[Team]:
         seconds: to wait for the others at the start, and for one that falls silent.
 
     Raises:
-        ValueError: if nothing tells this process its place.
+        ValueError: if nothing gives this process's place.
         UserError: if one of the others does not come, or is not of this job.
     """
     place = rollcall.place()
@@ -275,7 +275,7 @@ def join(facts: Mapping[str, Any], seconds: float) -> Iterator[Team]:
 
 
 def _put_off_aborts() -> None:
-    """Lets a thread that aborts this process sleep first, so that ours can say why.
+    """Makes a thread that aborts this process sleep first, so that ours can say why.
 
     When process 0 is killed, JAX's C++ aborts the others at once: `missed_heartbeat_callback` cannot
     be a Python function (jax 0.10.2: std::bad_cast). A signal handler that is C's own `sleep`, called

@@ -1,6 +1,6 @@
 """Before several processes begin one job: are all of them there, and do they mean the same job?
 
-JAX waits for its processes without a word, ends them with a stack trace when one does not come, and
+JAX waits for its processes silently, ends them with a stack trace when one does not come, and
 compares nothing. So process 0 first calls the roll, at the address where JAX's own service is to
 listen a moment later; the connections stay, for `processes`.
 """
@@ -50,7 +50,7 @@ class Peer:
         self._rest, self._sending = b"", threading.Lock()
 
     def send(self, **message: Any) -> None:
-        """Sends a message; that the other one is gone is for `receive` to find."""
+        """Sends a message; if the other one is gone, `receive` finds out."""
         with self._sending, contextlib.suppress(OSError):
             self.connection.sendall(json.dumps(message).encode() + b"\n")
 
@@ -72,7 +72,7 @@ class Peer:
         return messages
 
     def receive_one(self, seconds: float) -> dict[str, Any]:
-        """Returns the next message and takes no byte of those after it.
+        """Returns the next message and reads no byte beyond it.
 
         Raises:
             OSError: as `receive` does, and if it takes longer than so many seconds.
@@ -143,7 +143,7 @@ def call(place: Place, facts: Mapping[str, Any], seconds: float) -> dict[int, Pe
         Process 0 gets one to each of the others, by its number; each of them gets one to it.
 
     Raises:
-        UserError: if one does not come in time, comes twice, or is told other facts; in all of them.
+        UserError: in all, if one does not come in time, comes twice, or has other facts.
     """
     hello = {
         "process": place.process,
@@ -197,7 +197,7 @@ def _answer(place: Place, hello: dict[str, Any], seconds: float) -> Peer:
 def _gather(
     place: Place, hello: dict[str, Any], seconds: float, peers: dict[int, Peer]
 ) -> str | None:
-    """Fills in the connections that come to process 0; returns why the job cannot be, if so."""
+    """Fills in the connections that come to process 0; returns why the job cannot start, if so."""
     end = time.monotonic() + seconds
     try:
         server = _listen(place.port)

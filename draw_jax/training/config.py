@@ -115,7 +115,7 @@ def check(config: ConfigDict) -> Task:
     _expect(shape[2] in (1, 3), config, "model.image_shape", "1 channel (grey) or 3 (colour)")
     model = build.build(config)  # which looks at the type of every field
     _check_binarization(model, config)
-    _check_can_be_kept(config, allow_nan=False)  # now that the known fields had their say
+    _check_can_be_kept(config, allow_nan=False)  # after the checks of the known fields
     _check_sizes(config.model)
     task = build.task(model)
     objective.check(task, train)
@@ -193,7 +193,7 @@ def _check_can_be_kept(config: ConfigDict, prefix: str = "config", allow_nan: bo
 
 
 def _check_sizes(model: ConfigDict) -> None:
-    """Raises ValueError naming a number that no training can mean, a size that compiles for hours."""
+    """Raises ValueError naming an absurd number, or a size that would compile for hours."""
     for name, value in model.items():
         if isinstance(value, int | float) and not abs(value) < 2**31:
             raise ValueError(
@@ -234,7 +234,7 @@ def _check_memory(task: Task, config: ConfigDict) -> None:
 def _memory_needed(task: Task, config: ConfigDict) -> tuple[int, int]:
     """Returns the bytes on one device of an update's weights, and of what it keeps of a batch.
 
-    An estimate from below, so that nothing is refused that fits: XLA's own figures for a batch are
+    A low estimate, so that nothing that fits is refused: XLA's own figures for a batch are
     1.3 to 1.7 times as large for configs/mnist.py, mnist_no_attention.py and image_folder.py.
     """
     variables = jax.eval_shape(

@@ -11,7 +11,7 @@ import jax
 from draw_jax.training.step import Metrics
 
 _TIMES, _MORE = 2, 0.2  # an error above both of best * _TIMES and best + _MORE is a collapse
-_IMAGES = 500  # of a mean of training errors, at least: its standard error is at most 0.022
+_IMAGES = 500  # fewest images in a mean of training errors: its standard error is at most 0.022
 _TENFOLD, _LINES = 10, 5  # a norm or loss so many times too large, for so many lines
 
 
@@ -20,7 +20,7 @@ class DivergedError(RuntimeError):
 
     Args:
         text: what was seen, and at which step.
-        good_until: checkpoints of this step and before it are not touched by it.
+        good_until: the divergence does not affect checkpoints up to this step.
     """
 
     def __init__(self, text: str, good_until: int):
@@ -40,7 +40,7 @@ class FiniteCheck:
         self._pending = step, metrics
 
     def values(self) -> dict[str, float]:
-        """Returns the metrics taken last as numbers, {} where they were asked for before.
+        """Returns the metrics taken last as numbers, {} if they were already returned.
 
         Raises:
             DivergedError: naming the first that is not finite, and the step.
@@ -168,7 +168,7 @@ class Watch:
 
 
 def _highest_error(best: float) -> float:
-    """Returns the error above which a run that had the best one has collapsed."""
+    """Returns the error above which a run with this best error has collapsed."""
     return max(_TIMES * best, best + _MORE)
 
 

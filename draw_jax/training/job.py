@@ -52,7 +52,7 @@ class Job:
             splits.check_labels(split, task.classes, config.data.name)
         self._main = jax.process_index() == 0  # the one process that writes
         self._keys = build.keys(config.seed)
-        self.rollbacks, self._rate = 0, 1.0  # what they have left of the learning rate
+        self.rollbacks, self._rate = 0, 1.0  # and the factor they left on the learning rate
         self._watch = Watch(task.objective, self.train.batch_size)
         self._placement = devices.placement()
         unsigned = directory.is_unsigned(run)

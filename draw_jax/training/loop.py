@@ -33,14 +33,14 @@ def train(
         config: a whole configuration; `configs/mnist.py` comments every field.
         workdir: the run directory, made if missing.
         team: of which this process is one, from `processes.join`; None for one process alone.
-        asked: the request to stop of a program that catches signals itself; None: this run does.
+        asked: the stop request of a program that catches signals itself; None: this run does.
 
     Returns:
         FINISHED (0), STOPPED (3: by a signal, everything saved) or DIVERGED (4: a loss or gradient
         that is not finite, told on standard error).
 
     Raises:
-        ValueError: if the configuration cannot be trained, or there are several processes, no team.
+        ValueError: if the configuration cannot be trained, or several processes have no team.
         RunConflictError: if the run directory holds a run of different settings, or is in use.
         CheckpointError, DataNotFound: as they say.
     """
@@ -87,7 +87,7 @@ def _loop_with_rollbacks(job: Job, stop: signals.Stop) -> tuple[int, bool]:
 
 
 def _loop(job: Job, stop: signals.Stop) -> tuple[int, bool]:
-    """Makes the run's updates; returns how many are done and whether the run has its end."""
+    """Makes the run's updates; returns how many are done and whether the run is finished."""
     state, step, every = job.state, job.step, job.train
     validated, stopping = True, False
     if job.owes_validation():

@@ -1,4 +1,4 @@
-"""Stopping a run in good order: signals become a request that the loop asks for."""
+"""Stopping a run cleanly: signals become a request that the loop checks."""
 
 import contextlib
 import os

@@ -135,7 +135,7 @@ def make_update(task: Task, config: ConfigDict, key: jax.Array) -> Update:
 
 
 def jit_update(update: Update, placement: devices.Placement) -> Update:
-    """Returns an update compiled for a placement of its state and batch; it takes the state over."""
+    """Returns an update compiled for a placement of its state and batch; it donates the state."""
     replicated, sharded = placement
     return jax.jit(
         update,

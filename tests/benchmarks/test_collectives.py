@@ -1,4 +1,4 @@
-"""What devices tell each other, counted from a program's text, and what that would cost."""
+"""What devices send each other, counted from a program's text, and what that would cost."""
 
 import pytest
 

@@ -41,7 +41,7 @@ def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
 
     Args:
         archive: the .tar.gz.
-        wanted: tells by its name whether a file is wanted.
+        wanted: whether a file is wanted, by its name.
 
     Raises:
         DamagedError: it is missing, cut short or damaged.
@@ -50,7 +50,7 @@ def members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
         with gzip.open(archive) as unpacked:
             stream: Any = unpacked
             with tarfile.open(fileobj=stream, mode="r|", bufsize=_BUFFER) as opened:
-                tar: Any = opened  # whose list of members its types do not know
+                tar: Any = opened  # its types do not know its list of members
                 while (member := tar.next()) is not None:
                     name = PurePosixPath(member.name).name
                     if member.isfile() and wanted(name):
@@ -84,7 +84,7 @@ def import_h5py() -> Any:
 
 
 def read_boxes(path: Path, label: str) -> Numbers:
-    """Return what a digitStruct.mat tells.
+    """Return the contents of a digitStruct.mat.
 
     Note: left and top count from 0, as the authors' see_bboxes.m takes them.
 

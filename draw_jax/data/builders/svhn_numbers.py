@@ -33,7 +33,7 @@ _GROWN = 1.3  # width and height of what is cut out, as a multiple of the box's
 _MOST_DIGITS = 5  # one number, of train, has six; the paper's sizes are without it
 _BLOCK = 512  # numbers between two notes of what is done
 _SHAPE = (SIZE, SIZE, 3)
-_VERSION = 1  # of what is cut out; another one begins anew
+_VERSION = 1  # of what is cut out; another one starts over
 
 
 def prepare(
@@ -178,7 +178,7 @@ def _fill(archive: Path, numbers: svhn_archive.Numbers, work: Path) -> None:
     else:
         _check_room(work, len(names))
         done = np.zeros(len(names), bool)
-        # As long as it will be from the start; it takes room as it is filled.
+        # Full length from the start; it takes disk space as it is filled.
         np.lib.format.open_memmap(images, "w+", np.uint8, (len(names), *_SHAPE))
 
     def wanted(name: str) -> bool:
@@ -203,7 +203,7 @@ def _fill(archive: Path, numbers: svhn_archive.Numbers, work: Path) -> None:
     )
     with (
         images.open("r+b") as file,
-        ThreadPoolExecutor() as threads,  # Pillow lets go of Python's lock
+        ThreadPoolExecutor() as threads,  # Pillow releases Python's lock
         cache.progress_bar(len(names), archive.name) as progress,
     ):
         progress.update(int(done.sum()))
@@ -211,7 +211,7 @@ def _fill(archive: Path, numbers: svhn_archive.Numbers, work: Path) -> None:
             made = list(threads.map(make, block))
             try:
                 for row, image in made:
-                    # Not through a memory map, which a full disk would end without a word.
+                    # Not through a memory map: a full disk would then end the process silently.
                     file.seek(begins + row * image.size)
                     file.write(image.tobytes())
                 file.flush()

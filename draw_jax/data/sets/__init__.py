@@ -1,1 +1,1 @@
-"""Data sets of a form of their own: made as they are read, of files of pictures, or of no files."""
+"""Data sets of other forms: generated when read, from files of pictures, or from no files."""

@@ -28,7 +28,7 @@ def read(
         split: train, validation or test.
         image_shape: (H, W, C) that images of any size are cropped and resized to; None: they stay
             as they are.
-        flags: what the caller's flags have before `data_dir`, for advice.
+        flags: the prefix of the caller's flag `data_dir`, for advice.
 
     Returns:
         The split; images of 0 and 1 come back as 0 and 255.
@@ -74,7 +74,7 @@ def _arrays(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no .npz file, or not all of one")
-        # Nothing in the file is run: it holds arrays of numbers alone.
+        # Nothing in the file is executed: only arrays of numbers load.
         with np.load(path, allow_pickle=False) as stored:
             names = sorted(stored.files)
             part = split if f"{split}_images" in names or split == "test" else "train"
@@ -101,7 +101,7 @@ def _arrays(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
         return images, labels
     order = np.random.default_rng(0).permutation(len(images))
     cut = len(images) - max(1, len(images) // 10)
-    # In their order in the file, as reading goes fastest so.
+    # In file order, which reads fastest.
     chosen = np.sort(order[:cut] if split == "train" else order[cut:])
     if not len(chosen):
         raise ValueError(f"no images for {split!r} in {path}, which has {len(images)} for train")

@@ -1,6 +1,6 @@
 """Cluttered translated MNIST: a digit at a uniform place of a black canvas, among crops of others.
 
-Made as it is read: an image is a pure function of (seed, split, index), whatever batch it is in.
+Generated when read: an image is a pure function of (seed, split, index), whatever its batch.
 The task is that of Mnih et al. 2014, arXiv 1406.6247, and of section 4.1 of Gregor et al. 2015.
 """
 

@@ -1,6 +1,6 @@
-"""What sets that are made as they are read share: draws without a state, and parts put on canvases.
+"""Shared by sets that are generated when read: draws without a state, and parts put on canvases.
 
-A draw is a pure function of (seed, split, index, k), so that an image is the same in whatever batch.
+A draw is a pure function of (seed, split, index, k), so that an image is the same in any batch.
 """
 
 import numpy as np
@@ -13,8 +13,8 @@ _SPLITS = ("train", "validation", "test")
 def draws(seed: int, split: str, indices: np.ndarray, count: int) -> np.ndarray:
     """Returns 64 random bits for each (seed, split, index, k < count), uint64 [count, B].
 
-    A hash of the four: the finaliser of SplitMix64 (Steele, Lea and Flood 2014). NumPy's generators
-    would have to be made anew for every image, which takes longer than the image.
+    A hash of the four: the finaliser of SplitMix64 (Steele, Lea and Flood 2014). NumPy would
+    need a new generator for every image, which takes longer than the image.
 
     Args:
         seed: 0..2^32 - 1.

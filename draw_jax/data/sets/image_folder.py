@@ -1,4 +1,4 @@
-"""A folder of one's own pictures as a data set: found, cropped, resized and split, decoded once."""
+"""A folder of your own pictures as a data set: found, cropped, resized and split, decoded once."""
 
 import errno
 import hashlib
@@ -58,13 +58,13 @@ def read(
     are the classes: a label is the place, from 0, of its sub-folder's name among the sorted names.
 
     The decoded arrays are kept (see `cache.decoded_once`) until a picture's name, size or time, or
-    the classes change; finding that out costs a look at every file, no decoding.
+    the classes change; checking that looks at every file but decodes none.
 
     Args:
         data_dir: the folder.
         split: train, validation or test.
         image_shape: (H, W, C), C 1 for grey or 3 for colour.
-        flags: what the caller's flags have before `data_dir`, for advice.
+        flags: the prefix of the caller's flag `data_dir`, for advice.
 
     Returns:
         The split, of at least one image; its labels are None where there are no classes.
@@ -121,7 +121,7 @@ def split_of(name: str) -> str:
     Args:
         name: the path below the data set's folder, with forward slashes.
     """
-    # Some file systems keep accents apart from their letters; the split shall not depend on that.
+    # Some file systems store accents apart from letters; the split must not depend on that.
     name = unicodedata.normalize("NFC", name)
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     percent = int.from_bytes(digest[:8], "big") * 100 >> 64
@@ -136,7 +136,7 @@ def open_picture(
     Args:
         path: a PNG, JPEG or WebP file.
         channels: 1 for Pillow's mode L, 3 for RGB.
-        need: where the picture will be made smaller, the longer side that it will have at least;
+        need: if the picture will be made smaller, the least that its longer side will have;
             a much larger JPEG is then decoded at a half, a quarter or an eighth of its size.
 
     Raises:
@@ -153,7 +153,7 @@ def _open(path: str | os.PathLike[str], channels: int, need: int | None) -> Imag
         raise OSError(errno.EINVAL, "a pipe or a device, no file")  # opening it might wait for ever
     with Image.open(path, formats=_FORMATS) as image:
         if need is not None:
-            # At least twice the size that is needed, so that the Lanczos filter has its say.
+            # At least twice the needed size, so that the Lanczos filter still does the work.
             shrink = max(1.0, min(image.size) / (2 * need))
             image.draft(mode, (int(image.width / shrink), int(image.height / shrink)))
         image.load()
@@ -208,7 +208,7 @@ def _of_split(folder: Path, files: list[_File], split: str) -> list[_File]:
 
 
 def _classes(files: list[_File]) -> list[str]:
-    """Return the sorted sub-folders that the pictures lie in; none where one lies in no sub-folder."""
+    """Return the sorted sub-folders with pictures; none if a picture lies outside all of them."""
     return sorted({_class(file) for file in files}) if all("/" in f.name for f in files) else []
 
 

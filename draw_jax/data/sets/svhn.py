@@ -38,7 +38,7 @@ class Numbers:
 
     @property
     def varied(self) -> bool:
-        """Whether an image is another one at each visit."""
+        """Whether an image differs at each visit."""
         return self.seed is not None
 
     def __len__(self) -> int:
@@ -89,8 +89,8 @@ def read(data_dir: Path, manual_dir: str, split: str, flags: str, seed: int | No
         data_dir: `draw_svhn` in it keeps what is prepared: 2.9 GB for training, 0.2 GB for test.
         manual_dir: a folder with the archives; "": they are downloaded (2.3 GB and 0.3 GB).
         split: train, validation or test.
-        flags: what the caller's flags have before `data_dir` and `manual_dir`, for advice.
-        seed: of the crops in training; None: they are from the middle there, too.
+        flags: the prefix of the caller's flags `data_dir` and `manual_dir`, for advice.
+        seed: of the crops in training; None: training crops are from the middle, too.
 
     Raises:
         DataNotFound: the archives cannot be had, are not the right ones or damaged, or the folder

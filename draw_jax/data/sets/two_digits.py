@@ -1,6 +1,6 @@
 """Two digits at uniform places of a black canvas, of section 4.2 of Gregor et al. 2015 (figure 8).
 
-Made as it is read: an image is a pure function of (seed, split, index), whatever batch it is in.
+Generated when read: an image is a pure function of (seed, split, index), whatever its batch.
 """
 
 import dataclasses

@@ -14,7 +14,7 @@ from draw_jax.drawing.figures.look import BACKGROUND, INK, LINE, PADDING, SHADE,
 from draw_jax.system import files
 
 _SIDES = {"gif": 65_535, "webp": 16_383}  # pixels of a side, what the formats allow
-_TINTS = 84  # of a GIF's 256 colours; greys are what our own leave
+_TINTS = 84  # of a GIF's 256 colours; the rest are our own and greys
 
 
 def animation(
@@ -28,7 +28,7 @@ def animation(
     seconds: float = 4.0,
     hold_seconds: float = 2.0,
 ) -> Path:
-    """Writes a grid of samples being drawn, a picture a time step, for ever, and returns its path.
+    """Writes a looping grid of samples being drawn, a picture per time step, and returns its path.
 
     Beneath it stands t, and a bar that fills up with it, so that no two pictures are alike; with
     windows, a legend as well.
@@ -85,17 +85,17 @@ def save(
     hold_seconds: float = 2.0,
     longest: float = 0.4,
 ) -> Path:
-    """Writes a picture a time step as an animation, for ever, and returns its path.
+    """Writes a looping animation, a picture per time step, and returns its path.
 
     Args:
         pictures: T of one size, whose text is grey.
         path: as for `animation`, like the times that follow.
         time_steps: T.
-        is_grey: whether the pictures are grey but for `colours`.
+        is_grey: whether the pictures are grey except for `colours`.
         colours: first that of the rectangles, which are half transparent, then those of other marks.
         seconds: for all of them.
         hold_seconds: for the last picture.
-        longest: seconds that no other picture stays for more than.
+        longest: seconds that any other picture stays at most.
 
     Raises:
         ValueError: if an argument is not as described.
@@ -147,7 +147,7 @@ def _check_sides(kind: str, longest: int, text: int = 0) -> None:
 def clock(t: int, time_steps: int, width: int) -> Image.Image:
     """Returns a line "t = 12 / 64" with a bar that is full at the last step.
 
-    It is at least so wide that the bar grows in every picture, whatever `width` says.
+    It is wide enough for the bar to grow in every picture, even if `width` is less.
     """
     texts = [f"t = {step} / {time_steps}" for step in (t, time_steps)]
     left = PADDING + math.ceil(look.font().getlength(texts[1])) + 8

@@ -1,7 +1,7 @@
 """Curves and a run's report, drawn with matplotlib.
 
 Each call draws on a Figure of its own with fixed settings: neither pyplot nor a user's
-matplotlibrc has a say.
+matplotlibrc affects it.
 """
 
 import os
@@ -67,8 +67,8 @@ _METRICS = {
 }
 _IN_A_ROW = 4  # metrics of a report side by side
 _NUMBERED = 20  # time steps or classes at most, for numbers in the picture
-_FEW = 10  # points of a curve that is shown whole, less than
-_MARKS = 40  # on a validation curve, at most about
+_FEW = 10  # a curve of fewer points is shown whole
+_MARKS = 40  # about the most on a validation curve
 _MEANS = 40  # points of a training curve of more than twice as many batches
 
 
@@ -268,7 +268,7 @@ def _metric(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str) -> None:
 
 
 def means(x: np.ndarray, y: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the means of so many groups of points, x and y [N]; y that is not finite is left out."""
+    """Returns the means of `count` groups of points, x and y [N], without non-finite y."""
     groups = np.array_split(np.stack([x, y])[:, np.isfinite(y)], count, axis=1)
     x, y = np.array([group.mean(axis=1) for group in groups if group.size]).reshape(-1, 2).T
     return x, y
@@ -296,7 +296,7 @@ def _fit_y(
     levels: Sequence[float],
     few: int = 0,
 ) -> None:
-    """Fits the y axis to what comes after a curve's first twentieth, the fall from the start.
+    """Fits the y axis to a curve without its first twentieth, the fall at the start.
 
     A curve of less than `few` points, over glimpses for instance, is shown whole.
     """

@@ -21,7 +21,7 @@ def over_steps(
     names: tuple[str, str],
     title: str = "",
 ) -> Path:
-    """Writes an estimate for every time step and a level to compare with to a PNG; its path.
+    """Draws an estimate per time step and a level to compare with; returns the PNG's path.
 
     Args:
         values: [T].
@@ -69,7 +69,7 @@ def beneath(
     x_label: str,
     title: str = "",
 ) -> Path:
-    """Writes named estimates, one beneath the other, about a line at 0 to a PNG; its path.
+    """Draws named estimates, one beneath the other, about a line at 0; returns the PNG's path.
 
     Args:
         names: of the estimates, from the top.

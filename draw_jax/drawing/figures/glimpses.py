@@ -30,7 +30,7 @@ class Seen(NamedTuple):
     logits: np.ndarray  # of the classes after each glimpse [T, B, classes]
     windows: Any  # of the first scale, arrays [T, B]
     labels: np.ndarray | None  # integers [B]; None: not known
-    blurred: bool = True  # whether sigma is to be seen: patches of whole pixels have none
+    blurred: bool = True  # whether sigma is shown: patches of whole pixels have none
     finer: np.ndarray | None = None  # read again through the windows, by a net [T, B, M, M, C]
 
 
@@ -95,7 +95,7 @@ def sheet(seen: Seen, steps: Sequence[int] | None = None, scale: int | None = No
 
 
 def animation(seen: Seen, path: str | os.PathLike[str], scale: int | None = None) -> Path:
-    """Writes a picture a glimpse, for ever, as GIF or WebP, and returns its path.
+    """Writes a looping GIF or WebP, a picture per glimpse, and returns its path.
 
     Each image has its window, beside it what was read, named where there is room, and beneath it
     the probabilities of the classes.

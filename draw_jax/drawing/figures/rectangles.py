@@ -7,8 +7,8 @@ import numpy as np
 
 from draw_jax.drawing.figures.look import BACKGROUND, PADDING, READ, WRITE, Colour
 
-# A border hides none of the strokes beneath it: half of them shows through, but for a thin line
-# on the rectangle itself, which is what says where the window is.
+# Strokes beneath a border show through by half, except under a thin line on the rectangle
+# itself, which says where the window is.
 OPACITY = 0.5
 LINE_PER_PANEL = 1 / 150  # width of the line / the panel's shorter side; at least one pixel
 BORDER_PER_SIGMA = 0.75  # border width / sigma, both in image pixels

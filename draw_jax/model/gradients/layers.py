@@ -160,7 +160,7 @@ def _per_gate(packed: jax.Array, ifo: float, g: float) -> np.ndarray:
     return factors.reshape((1,) * (packed.ndim - 1) + (-1,))
 
 
-# --- a linear map whose result is known, in the loop back of `unroll`
+# --- a linear map whose result is known, in the backward loop of `unroll`
 
 
 def replayed(

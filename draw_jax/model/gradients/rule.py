@@ -29,7 +29,7 @@ def without_own_gradients() -> Iterator[None]:
 def with_gradient(fwd: _Function, bwd: _Function, static: tuple[int, ...] = ()) -> _Function:
     """Returns the function of a forward and a backward pass, as `jax.custom_vjp` defines them.
 
-    Arguments at the places `static` are no arrays.
+    Arguments at the positions `static` are not arrays.
     """
     function = jax.custom_vjp(lambda *args: fwd(*args)[0], nondiff_argnums=static)
     function.defvjp(fwd, bwd)

@@ -20,7 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from draw_jax.model.gradients.layers import weight_gradients
 from draw_jax.model.gradients.rule import in_reverse_mode, without_own_gradients
 
-# Collections of a cell's variables, by which its `Linear` maps take part.
+# Variable collections through which a cell's `Linear` maps take part.
 RESULTS = "linear_results"  # kept by the forward loop, read by the backward loop
 INPUTS = "linear_inputs"  # set in the backward loop, each named by its products' type
 PERTURBATIONS = "linear_perturbations"  # zeros, whose gradients are those w.r.t. the results
@@ -34,7 +34,7 @@ Step = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 class Rows:
     """Some of the rows of a kernel, in blocks."""
 
-    blocks: tuple[tuple[int, int], ...]  # the first row of each and the one behind its last, from 0
+    blocks: tuple[tuple[int, int], ...]  # of each: first row and one past the last, from 0
 
     def of(self, kernel: jax.Array) -> jax.Array:
         """Returns these rows of a kernel [K, features]."""
@@ -70,7 +70,7 @@ class View(NamedTuple):
 class Told(NamedTuple):
     """What a linear map reports of a step in the backward loop."""
 
-    x: jax.Array  # its inputs, but for those that are shared by all steps, [B, any]
+    x: jax.Array  # its inputs, except those shared by all steps, [B, any]
     rows: Rows | None  # of the kernel, by which they are multiplied; None: all
 
 
@@ -156,7 +156,7 @@ def _backward(
 
     Args:
         replay: plays a step: (variables, state, constants, x) -> ((state, what it gives), inputs).
-        wanted: of each leaf of the constants and of xs, whether a gradient by it is asked for.
+        wanted: for each leaf of the constants and of xs, whether its gradient is needed.
         length: T.
         steps_a_pass: time steps in one pass of the compiled loop.
         params: of the cell.
@@ -164,7 +164,7 @@ def _backward(
         states: before each step, [T, ...].
         constants: as `unroll` was given them.
         xs: as `unroll` was given them.
-        d_out: gradients by the last state and by what all steps give.
+        d_out: gradients w.r.t. the last state and what all steps give.
     """
     d_last, d_given = _instantiated(d_out)
     flat = flatten_dict(params)
@@ -232,7 +232,7 @@ def _is_primal(leaf: Any) -> bool:
 
 
 def _instantiated(tree: Any) -> Any:
-    """Returns gradients with arrays of zeros in place of JAX's symbols for them."""
+    """Returns gradients with arrays of zeros in place of JAX's symbolic zeros."""
 
     def zeros(leaf: Any) -> bool:
         return isinstance(leaf, jax.custom_derivatives.SymbolicZero)

@@ -21,7 +21,7 @@ def filters(
     mu^i = g + (i - N/2 - 0.5) delta,  F[i, a] = exp(-(a - mu^i)^2 / (2 sigma^2)) / Z^i
 
     Z^i is the sum over the pixels, with no constant added: rows sum to 1, and their gradient stays
-    right where the centre lies outside the image. No exponent is above 0, that of the pixel nearest
+    right where the centre lies outside the image. The largest exponent is 0, at the pixel nearest
     to mu^i. Between the passes only F is saved, beside the arguments.
 
     Args:

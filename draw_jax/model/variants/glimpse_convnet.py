@@ -1,7 +1,7 @@
 """Ours, beyond the paper: a glimpse classifier finds the object, convolutions name it; the task.
 
-Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623. That a coarse image gives the
-first state is the context network of Ba et al. 2014, arXiv 1412.7755.
+Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623. The first state from a coarse
+image is the context network of Ba et al. 2014, arXiv 1412.7755.
 """
 
 import math
@@ -31,8 +31,8 @@ class GlimpseConvNet(GlimpseClassifier):
     the net does; the net's loss moves the windows, too, but not the classifier's logits.
     Convolutions before the LSTM, inside its loop, made training unstable.
 
-    The answer after a glimpse is the mean of the log-probabilities of as many last glimpses as are
-    in the loss, `loss_steps`, which saw the object through different windows.
+    The answer after a glimpse is the mean log-probability of the last `loss_steps` glimpses, as
+    many as are in the loss, which saw the object through different windows.
 
     With `context_filters`, convolutions of the whole image, made coarse, give each image its own
     first state, which shows where the object may be before the first glimpse.
@@ -97,7 +97,7 @@ class GlimpseConvNet(GlimpseClassifier):
         return found, Glimpses(jax.lax.stop_gradient(found) + named, windows)
 
     def finer(self, window: attention.Window) -> attention.Window:
-        """Returns a window of as much of the image with `fine_size` filters along each axis."""
+        """Returns a window over the same area with `fine_size` filters along each axis."""
         ratio = (self.read_size - 1) / (self.fine_size - 1)
         return classifier.widened(window, ratio)
 

@@ -15,7 +15,7 @@ class Model3(Draw):
     the image; the error image it reads as before. The loss trains the convolutions.
     """
 
-    encoder_input: str = "error"  # of what is read, the error image alone: no other value
+    encoder_input: str = "error"  # reads only the error image: no other value allowed
     filters: tuple[int, ...] = (8, 16)  # of each layer
     filter_size: int = 5  # height and width of a filter, pixels; odd
     stride: int = 2  # from one place of a filter to the next, pixels

@@ -138,7 +138,7 @@ class Ram(nn.Module):
         h_g, h_l = jax.nn.relu(self.patches(seen)), jax.nn.relu(self.place(location))
         g = jax.nn.relu(self.glimpse(jnp.concatenate([h_g, h_l], axis=-1)))
         h = jax.nn.relu(self.core(jnp.concatenate([g, h_tm1], axis=-1)))
-        # Cross-entropy alone trains what makes h.
+        # Only the cross-entropy trains what makes h.
         known = jax.lax.stop_gradient(h)
         # Adam's steps do not depend on a gradient's scale, so the output is scaled.
         mean = self.location_rate * self.location(known)
@@ -216,7 +216,7 @@ def first_location_noise(model: Ram, keys: jax.Array) -> jax.Array:
 
 
 def terms(model: Ram, episode: Episode, labels: jax.Array | None) -> Terms:
-    """Returns the terms of an episode, [B]; the sum of all but `error` is what training makes small.
+    """Returns the terms of an episode, [B]; training minimises the sum of all but `error`.
 
     - `cross_entropy` of the last logits, nats, and `error`, 0 or 1: of the core and the glimpse.
     - `reinforce`: only its gradient has a meaning. It is the estimate

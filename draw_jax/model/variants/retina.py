@@ -1,7 +1,7 @@
 """The retina of RAM: patches about one place, each twice as wide and half as sharp as the last.
 
 Hard attention (Mnih et al. 2014, arXiv 1406.6247): a place is rounded to whole pixels, and there is
-no gradient by it. What lies outside the image is black. A location is (x, y), both in [-1, 1]:
+no gradient w.r.t. it. What lies outside the image is black. A location is (x, y), both in [-1, 1]:
 (-1, -1) is the top left corner of the image and (0, 0) its centre.
 """
 
@@ -83,7 +83,7 @@ def window(location: jax.Array, size: int, height: int, width: int) -> Window:
 
 def _first(coordinate: jax.Array, side: int, pixels: int) -> jax.Array:
     """Returns the first of the `side` pixels about a coordinate, counted from 0; int32 [...]."""
-    # Not `round`: it takes halves to even numbers, and so scales to different places.
+    # Not `round`: it rounds halves to even, and so puts scales at different places.
     return jnp.floor((coordinate + 1) / 2 * pixels - side / 2 + 0.5).astype(jnp.int32)
 
 
