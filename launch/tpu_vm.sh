@@ -16,20 +16,37 @@ REPOSITORY=${REPOSITORY:?set REPOSITORY to the address of a clone of draw_jax th
 
 where=(--project="$PROJECT" --zone="$ZONE")
 
-if ! gcloud compute tpus queued-resources describe "$NAME" "${where[@]}" >/dev/null 2>&1; then
+state() { # empty where there is none
+    gcloud compute tpus queued-resources describe "$NAME" "${where[@]}" \
+        --format='value(state.state)' 2>/dev/null || true
+}
+
+case "$(state)" in
+SUSPENDED | FAILED) # taken away, or never given: it will not come back
+    gcloud compute tpus queued-resources delete "$NAME" "${where[@]}" --force --quiet
+    ;;
+esac
+if [ -z "$(state)" ]; then
     gcloud compute tpus queued-resources create "$NAME" "${where[@]}" --node-id="$NAME" \
         --accelerator-type="$TYPE" --runtime-version="$VERSION" --spot
 fi
-until [ "$(gcloud compute tpus queued-resources describe "$NAME" "${where[@]}" \
-    --format='value(state.state)')" = ACTIVE ]; do
+until [ "$(state)" = ACTIVE ]; do
+    case "$(state)" in
+    SUSPENDED | FAILED)
+        echo "$NAME was not given, or taken away: the same command asks for it again" >&2
+        exit 1
+        ;;
+    esac
     echo "waiting for $NAME"
-    sleep 30
+    sleep "${POLL_SECONDS:-30}"
 done
 
 on_all() {
     gcloud compute tpus tpu-vm ssh "$NAME" "${where[@]}" --worker=all --command="$1"
 }
 
-on_all "python3 -m venv .draw && .draw/bin/pip install --quiet 'draw-jax[tpu] @ $REPOSITORY'"
+# The machine's own Python may be older than draw_jax needs.
+on_all "python3 -m pip install --quiet --user uv && python3 -m uv venv --quiet --allow-existing --python 3.12 .draw"
+on_all "python3 -m uv pip install --quiet --python .draw/bin/python 'draw-jax[tpu] @ $REPOSITORY'"
 # JAX finds the hosts of a TPU by itself. %q: the remote shell takes each word as it stands here.
 on_all "$(printf '%q ' .draw/bin/draw-jax train --distributed "$@")"

@@ -91,13 +91,21 @@ def test_the_slurm_script_leaves_time_to_save():
     assert seconds >= 60
 
 
+# Keeps the state of a queued resource in a file; a new one waits once, and is then what `given` says.
+GCLOUD = """
+case "$*" in
+*describe*) cat state; if [ "$(cat state)" = WAITING ]; then cat given > state; fi;;
+*create*) echo WAITING > state;;
+*delete*) rm state;;
+esac
+"""
+
+
 def test_a_tpu_is_asked_for_once_and_trains_on_all_hosts(stand_in, tmp_path):
-    stand_in(
-        "gcloud",
-        'case "$*" in *describe*--format*) echo ACTIVE;; *describe*) test -e there;;\n'
-        "*create*) touch there;; esac",
-    )
+    stand_in("gcloud", GCLOUD)
+    (tmp_path / "given").write_text("ACTIVE")
     variables = {"PROJECT": "p", "ZONE": "z", "REPOSITORY": "git+file:///clone"}
+    variables["POLL_SECONDS"] = "0"
     for _ in range(2):
         subprocess.run(
             [LAUNCH / "tpu_vm.sh", "--config=mnist", "--workdir=/a place/run"],
@@ -111,6 +119,34 @@ def test_a_tpu_is_asked_for_once_and_trains_on_all_hosts(stand_in, tmp_path):
     assert len(trained) == 2 and "--worker=all" in trained[0]
     assert r"train --distributed --config=mnist --workdir=/a\ place/run" in trained[0]
     assert all("--project=p --zone=z" in line for line in asked)
+
+
+@pytest.mark.parametrize("state", ["SUSPENDED", "FAILED"])
+def test_a_tpu_that_was_taken_away_is_asked_for_again(stand_in, tmp_path, state):
+    stand_in("gcloud", GCLOUD)
+    (tmp_path / "state").write_text(state)
+    (tmp_path / "given").write_text(state)
+    variables = {"PROJECT": "p", "ZONE": "z", "REPOSITORY": "r", "POLL_SECONDS": "0"}
+
+    def run():
+        return subprocess.run(
+            [LAUNCH / "tpu_vm.sh", "--config=mnist"],
+            check=False,
+            env=stand_in.environment | variables,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+
+    done = run()  # it is taken away once more
+    assert done.returncode == 1 and "the same command asks for it again" in done.stderr
+    (tmp_path / "given").write_text("ACTIVE")
+    assert run().returncode == 0
+    asked = words(tmp_path, "gcloud")
+    kinds = ["delete" if " delete " in a else "create" if " create " in a else "" for a in asked]
+    assert [kind for kind in kinds if kind] == ["delete", "create"] * 2
+    assert sum("draw-jax train" in line for line in asked) == 1
 
 
 @pytest.mark.parametrize("missing", ["PROJECT", "ZONE", "REPOSITORY"])
@@ -142,9 +178,9 @@ def test_the_job_set_counts_its_processes_alike():
     name, job_name = job_set["metadata"]["name"], replicated["name"]
     assert variables["JAX_COORDINATOR_ADDRESS"] == f"{name}-{job_name}-0-0.{name}:12355"
     assert {"train", "--distributed"} <= set(container["args"])
-    # 3 is stopped and saved: no reason to give up.
+    # 3 is stopped and saved, and 1 may be of a lost machine: no reasons to give up.
     (rule,) = job["podFailurePolicy"]["rules"]
-    assert rule["onExitCodes"]["values"] == [1, 2, 4]
+    assert rule["onExitCodes"]["values"] == [2, 4]
     assert rule["onExitCodes"]["containerName"] == container["name"]
     assert pod["restartPolicy"] == "Never" and pod["terminationGracePeriodSeconds"] >= 60
 
