@@ -224,7 +224,7 @@ def _text(measured: results.Measured, chosen: list[Row], seeds: int, links: dict
         f"errors, in nats. The importance-weighted bound is of K = {_WEIGHTED} samples; minutes are those "
         "of the updates alone, on the machine that made the run."
     )
-    parts = [said, results.table(measured, chosen, seeds)]
+    parts = [said, results.table(measured, chosen, seeds, _UPDATES.value)]
     if classified := results.classified(measured, chosen):
         parts.append(classified)
     if "worth" in links:

@@ -65,8 +65,15 @@ def worth(measured: Measured, row: Row) -> Estimate:
     return Estimate(ours.mean - base.mean, math.hypot(ours.error, base.error))
 
 
-def table(measured: Measured, rows: Sequence[Row], seeds: int) -> str:
-    """Returns the results of the rows that were run, as a table of Markdown."""
+def table(measured: Measured, rows: Sequence[Row], seeds: int, updates: int) -> str:
+    """Returns the results of the rows that were run, as a table of Markdown.
+
+    Args:
+        measured: of each run.
+        rows: the systems, in the order of the table.
+        seeds: runs of each system that were asked for.
+        updates: of each run; the report's numbers of as many are shown, or of those that it has.
+    """
     heads = [head for _, head, *_ in (*_MEASURES, *_READINGS)]
     names = ["system", *heads, "the report's", "minutes a run", "seeds", "spread, %"]
     lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
@@ -76,9 +83,12 @@ def table(measured: Measured, rows: Sequence[Row], seeds: int) -> str:
             continue
         cells = [over_seeds([run[name] for run in runs]).text(n) for name, _, n in _MEASURES]
         cells += [_three(runs, name) for name, _ in _READINGS]
-        told = "-" if row.report is None else " / ".join(map(str, row.report))
-        if row.report and row.report_updates != 10_000:
-            told += f" ({row.report_updates:,} updates)"
+        told, theirs = "-", updates
+        if row.report:
+            theirs = updates if updates in row.report else min(row.report)
+            told = " / ".join(map(str, row.report[theirs]))
+        if theirs != updates:
+            told += f" ({theirs:,} updates)"
         minutes = statistics.median(run["minutes"] for run in runs)
         done = f"{len(runs)}" if len(runs) == seeds else f"{len(runs)} of {seeds}"
         last = f"{told} | {minutes:.0f} | {done} | {spread([run['elbo_loss'] for run in runs])}"

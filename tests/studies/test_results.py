@@ -50,7 +50,7 @@ def test_the_worth_is_the_difference_of_means_of_independent_runs():
 
 
 def test_the_table_has_the_rows_that_were_run_beside_the_report():
-    lines = results.table(MEASURED, ROWS, 3).splitlines()
+    lines = results.table(MEASURED, ROWS, 3, 10_000).splitlines()
     assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| DRAW | 101.17 +- 0.60 | 7.00 +- 0.00 | 101 / 25 / 202 |")
     assert "| 607 / 152 / 1214 | 643" in lines[2]
@@ -58,6 +58,20 @@ def test_the_table_has_the_rows_that_were_run_beside_the_report():
     assert lines[3].endswith("| 653 / 290 / 1724 | 12 | 2 of 3 | 0.8 |")
     cost = results.worth_table(MEASURED, ROWS).splitlines()[2:]
     assert cost == ["| T = 1 | DRAW | +17.83 +- 1.17 |"]
+
+
+@pytest.mark.parametrize(
+    ("updates", "draw", "model_1"),
+    [
+        (10_000, "643 / 264 / 1370", "656 / 267 / 1429 (50,000 updates)"),
+        (50_000, "820 / 327 / 1989", "656 / 267 / 1429"),
+        (7, "643 / 264 / 1370 (10,000 updates)", "656 / 267 / 1429 (50,000 updates)"),
+    ],
+)
+def test_the_reports_numbers_are_of_as_many_updates_or_say_of_how_many(updates, draw, model_1):
+    measured = {"study": runs(1.0), "study_model_1": runs(1.0), "study_read_only": runs(1.0)}
+    lines = results.table(measured, ROWS, 1, updates).splitlines()[2:]
+    assert [line.split(" | ")[5] for line in lines] == [draw, "-", model_1]
 
 
 def test_the_spread_is_the_farthest_from_the_median():
