@@ -19,6 +19,6 @@ def get_config() -> ConfigDict:
     config.model.enc_size = 256
     config.model.dec_size = 256
     config.model.latent_size = 10
-    config.train.num_steps = 15_000
-    config.train.decay_steps = 15_000
+    config.train.num_steps = 10_000
+    config.train.decay_steps = 15_000  # a quarter of the rate is left at the end
     return config
