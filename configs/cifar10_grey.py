@@ -2,7 +2,8 @@
 
     python train.py --config=configs/cifar10_grey.py
 
-Not yet trained to its end.
+Reaches 632.53 nats (negative ELBO, validation), most of them the entropy of grey values, after
+10,000 of its updates, about 33 minutes of one AMD EPYC (Zen 5) core: docs/study.md.
 """
 
 from ml_collections import ConfigDict
@@ -19,6 +20,6 @@ def get_config() -> ConfigDict:
     config.model.enc_size = 256
     config.model.dec_size = 256
     config.model.latent_size = 10
-    config.train.num_steps = 10_000
-    config.train.decay_steps = 15_000  # a quarter of the rate is left at the end
+    config.train.num_steps = 15_000
+    config.train.decay_steps = 15_000
     return config
