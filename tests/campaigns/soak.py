@@ -9,6 +9,7 @@ few seconds; promised is that their medians over the last quarter are those of t
 """
 
 import argparse
+import math
 import signal
 import statistics
 import sys
@@ -50,12 +51,12 @@ def grown(counts: list[Count]) -> list[str]:
 
 
 def soak(run: Path, folder: Path, seconds: float) -> tuple[list[Count], int]:
-    """Returns the counts of a run of so many seconds, and how often it was read.
+    """Returns the counts of a run in its first seconds after a checkpoint, and how often it was read.
 
     Raises:
         Broken: if the run or a reader of it fails.
     """
-    begin, end = time.monotonic(), time.monotonic() + seconds
+    begin, end = time.monotonic(), math.inf
     training = Program(command(run, FIELDS), folder)
     counts, readers, read = [], 0, None
     while time.monotonic() < end:
@@ -65,6 +66,8 @@ def soak(run: Path, folder: Path, seconds: float) -> tuple[list[Count], int]:
             if time.monotonic() - begin > 180:
                 raise Broken(f"no checkpoint after three minutes: {training.said()}")
             continue
+        if not counts:
+            end = time.monotonic() + seconds
         counts.append(count(training.pid))
         if read is None or read.wait(0) is not None:
             if read is not None and (done := read.ended()).code:

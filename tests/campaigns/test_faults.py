@@ -49,6 +49,6 @@ def test_faults_of_one_of_two_processes_are_told_by_both(tmp_path):
 
 @pytest.mark.slow
 def test_some_seconds_of_training_and_reading(tmp_path):
-    counts, readers = soak.soak(tmp_path / "run", tmp_path, 12.0)
+    counts, readers = soak.soak(tmp_path / "run", tmp_path, 4.0)
     assert readers >= 1 and len(counts) >= 2
     assert all(c.files < 100 and c.threads < 200 for c in counts)
