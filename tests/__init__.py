@@ -1,0 +1,9 @@
+"""The tests; what must be said before JAX is imported."""
+
+import os
+
+OPTIMIZED = "DRAW_JAX_TEST_OPTIMIZED" in os.environ  # set by CI for the code that users run
+GIVEN_FLAGS = os.environ.get("XLA_FLAGS")
+
+if not OPTIMIZED:  # about halves the time that XLA takes to compile
+    os.environ["XLA_FLAGS"] = f"{GIVEN_FLAGS or ''} --xla_cpu_use_fusion_emitters=false".strip()

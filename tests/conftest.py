@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+import tests
 from draw_jax.model.draw import Draw
 from tests.helpers import TINY
 
@@ -13,7 +14,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Compiling takes most of the time of these small models: XLA's optimisations are left out, but where
 # CI asks for the code that users run.
-jax.config.update("jax_disable_most_optimizations", "DRAW_JAX_TEST_OPTIMIZED" not in os.environ)
+jax.config.update("jax_disable_most_optimizations", not tests.OPTIMIZED)
 
 # The first example of every shape compiles, so that no deadline would hold.
 settings.register_profile("draw_jax", deadline=None)
@@ -34,6 +35,12 @@ def pytest_collection_modifyitems(items):
 def one_device():
     """Begins JAX, so that no program called in this process makes more devices of its cores."""
     assert jax.device_count() == 1
+    with pytest.MonkeyPatch.context() as patch:  # programs that a test starts are as users run them
+        if tests.GIVEN_FLAGS is None:
+            patch.delenv("XLA_FLAGS", raising=False)
+        else:
+            patch.setenv("XLA_FLAGS", tests.GIVEN_FLAGS)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
