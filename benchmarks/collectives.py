@@ -137,11 +137,11 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    wanted = [word.split("=")[1] for word in sys.argv if word.startswith("--devices=")]
+    wanted = re.findall(r"--devices[= ](\S+)", " ".join(sys.argv))
     most = max([8, *(int(n) for part in wanted for n in part.split(",") if n.isdecimal())])
     # JAX has these devices only if it is told before it starts.
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={most}"
     )
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    jax.config.update("jax_platforms", "cpu")  # the variable was read at the import
     sys.exit(cli.run(main, sys.argv, ()))

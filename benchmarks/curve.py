@@ -1,6 +1,7 @@
 """A run's training and validation curves: python -m benchmarks.curve --workdir=runs/mnist.
 
-In bits per dimension if the run has them, otherwise in percent of errors, or in nats. Published
+In bits per dimension if the run has them, otherwise in nats, and of a classifier in percent of
+errors. Published
 results are drawn beside them: --levels="DRAW (paper)=80.97", or at several updates
 --points="DRAW (paper)=20000:5117.5,330000:5071.4". --settled=5000 tells how much both curves changed
 over the last 5,000 updates.
@@ -73,11 +74,11 @@ def main() -> int:
 
 def shown(rows: list[dict[str, Any]]) -> Shown:
     """Returns what is drawn of a run with these rows."""
-    if any("error" in row for row in rows):
-        return Shown("error", 100.0, "error, %", 2)
     if any("bits_per_dim" in row for row in rows):
         return Shown("bits_per_dim", 1.0, "bits per dimension", 3)
-    return Shown("elbo_loss", 1.0, "negative ELBO, nats per image", 2)
+    if any("elbo_loss" in row for row in rows):
+        return Shown("elbo_loss", 1.0, "negative ELBO, nats per image", 2)
+    return Shown("error", 100.0, "error, %", 2)
 
 
 def of_run(rows: list[dict[str, Any]], metric: str, factor: float) -> Series:
@@ -129,9 +130,13 @@ def settled(rows: list[dict[str, Any]], metric: str, over: int) -> list[str]:
         "validation": (values["validation"][before], values["validation"][last]),
     }
     return [
-        f"{name}: {100 * (new / old - 1):+.2f} % from update {before:,} to {last:,}"
+        f"{name}: {_change(old, new)} from update {before:,} to {last:,}"
         for name, (old, new) in pairs.items()
     ]
+
+
+def _change(old: float, new: float) -> str:
+    return f"{100 * (new / old - 1):+.2f} %" if old else f"{old:g} to {new:g}"
 
 
 def level(text: str) -> tuple[str, float]:

@@ -128,8 +128,7 @@ def peer_device(torch: Any) -> Any:
 @contextlib.contextmanager
 def ours_at_work() -> Iterator[Call]:
     """Gives a call that makes our next update, in a process of its own."""
-    # Two processes share a GPU: neither may take most of its memory at once.
-    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ
+    environment = dict(os.environ)
     words = ["-m", "benchmarks.peers", *measuring.config_flags_with({}), "--ours"]
     with worker.started("ours", [sys.executable, *words], environment) as process:
 
@@ -306,6 +305,8 @@ def main() -> int:
     if _OURS.value:
         return work(config)
     load_torch_draw()  # before anything is started
+    # Ours and PyTorch, which lives in this process, share a GPU: none may take most of its memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     count = train_step.share_cores(config)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, ours_at_work() as ours:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # or a second run would not compile

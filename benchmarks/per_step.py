@@ -21,12 +21,17 @@ _OUT = flags.DEFINE_string("out", "kl_per_step.png", "The picture")
 
 def main() -> int:
     """Draws and prints what the files hold and returns the exit code."""
+    paths = evaluated.given(_RESULTS.value)
     results = {
         Path(path).stem: evaluated.read(
             path, "active_per_step", "evaluate.py --active_units --json"
         )
-        for path in evaluated.given(_RESULTS.value)
+        for path in paths
     }
+    if len(results) < len(paths):
+        raise ValueError(
+            f"--results: expected files of different names, which name the models, got {', '.join(paths)}"
+        )
     curves.curves(
         {
             name: (range(1, len(r["kl_per_step"]) + 1), r["kl_per_step"])

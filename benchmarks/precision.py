@@ -28,6 +28,7 @@ _SPLIT = flags.DEFINE_enum(
 )
 _IMAGES = flags.DEFINE_integer("images", 100, "How many", lower_bound=1)
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where data sets lie; default that of the run")
+_MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "Original files, in place of a download")
 flags.adopt_module_key_flags(measuring)
 
 
@@ -38,7 +39,8 @@ def main() -> int:
     config, model, variables = checkpoint.load(_WORKDIR.value or _PRETRAINED.value)
     with config.unlocked():
         config.data.data_dir = _DATA_DIR.value or config.data.data_dir
-    split = splits.load(config.data, _SPLIT.value, model.image_shape)
+        config.data.manual_dir = _MANUAL_DIR.value or config.data.manual_dir
+    split = splits.load(config.data, _SPLIT.value, model.image_shape, flags="--")
     splits.check_shape(split, model.image_shape)
     images = split.batch(np.arange(min(_IMAGES.value, len(split)))).images
     model = build.drawing(model)

@@ -163,7 +163,16 @@ class TorchDraw(nn.Module):
 
 
 def like(model: Any, params: Any, device: torch.device) -> TorchDraw:
-    """Returns the PyTorch model of a `draw_jax.model.Draw`, with its weights."""
+    """Returns the PyTorch model of a `draw_jax.model.Draw`, with its weights.
+
+    Raises:
+        ValueError: if the encoder is not given all that the paper's is.
+    """
+    for name, only in (("privy", True), ("encoder_input", "both")):
+        if getattr(model, name) != only:
+            raise ValueError(
+                f"config.model.{name}: the PyTorch model has {only!r} alone, got {getattr(model, name)!r}"
+            )
     peer = TorchDraw(
         model.image_shape,
         model.enc_size,

@@ -66,8 +66,8 @@ def make_floor(config: ConfigDict) -> tuple[Any, list[Any]]:
 
     @jax.jit
     def floor(inputs: list[Any]) -> Any:
-        repeated = [given for given in inputs if len(given[0]) == steps]
-        once = [_product(x[0], w) for x, _, w in inputs if len(x) < steps]
+        whole = inputs[:-1] if "image" in sizes else inputs
+        repeated, once = whole, [_product(x[0], w) for x, _, w in inputs[len(whole) :]]
 
         def step(carry: Any, rows: Any) -> Any:
             out = [

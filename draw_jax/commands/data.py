@@ -53,7 +53,8 @@ def main() -> int:
         else np.arange(count)
     )
     images = split.batch(indices).images
-    path = Path(_OUT.value) / f"{config.data.name}_{_SPLIT.value}.png"
+    name = config.data.name.strip("/.").replace("/", "_")  # of a set with configurations, or a path
+    path = Path(_OUT.value) / f"{name}_{_SPLIT.value}.png"
     shown = splits.prepare(images, config.data.binarization, jax.random.key(config.seed))
     print(look.save(grids.grid(np.asarray(shown)), path))
     return 0

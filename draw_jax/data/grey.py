@@ -91,4 +91,5 @@ def turned(split: Split, name: str) -> Split:
     if not isinstance(split, ArraySplit):
         return Turned(split)
     images = luma(split.images)
-    return ArraySplit(images, split.labels, bool(((images == 0) | (images == 255)).all()))
+    binary = bool(((images == 0) | (images == 255)).all())
+    return dataclasses.replace(split, images=images, binary=binary)

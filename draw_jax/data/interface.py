@@ -66,6 +66,7 @@ class ArraySplit:
     images: np.ndarray  # uint8 [N, H, W, C]
     labels: np.ndarray | None  # int32 [N]
     binary: bool
+    classes: int | None = None  # how many folders name the labels; None: no folders do
     endless = False
     varied = False
 

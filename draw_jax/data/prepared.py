@@ -58,7 +58,17 @@ def find(data_dir: Path, name: str) -> Path | None:
 
 def there(data_dir: Path, name: str) -> str:
     """Return what to add to "looked for `name`" if its folder exists but `find` took nothing."""
-    return " (which is there in another format)" if os.path.isdir(data_dir / name) else ""
+    folder = data_dir / name
+    if not os.path.isdir(folder):
+        return ""
+    with contextlib.suppress(OSError):
+        inside = sorted(p.name for p in folder.iterdir() if find(folder, p.name))
+        if inside:
+            named = ", ".join(f"{name}/{one}" for one in inside[:5])
+            return (
+                f" (which has configurations: set config.data.name to one of them, such as {named})"
+            )
+    return " (which is there in another format)"
 
 
 def split_sizes(folder: Path) -> dict[str, int]:
@@ -112,6 +122,13 @@ def read(
     )
 
 
+def _kind(value: Any) -> str:
+    """Return the type and the shape of a feature; of text, of none and of nested ones the type."""
+    if isinstance(value, np.ndarray | np.generic):
+        return f"{value.dtype} {value.shape}"
+    return type(value).__name__
+
+
 def _decode(
     folder: Path,
     split: str,
@@ -127,11 +144,9 @@ def _decode(
         for i, example in enumerate(examples):
             image = np.asarray(example.get("image"))
             if image.ndim != 3 or image.dtype != np.uint8:
+                found = ", ".join(f"{name} {_kind(value)}" for name, value in example.items())
                 raise ValueError(
-                    f"expected a feature `image`, uint8 [H, W, C], in {folder}, got "
-                    + ", ".join(
-                        f"{k} {np.result_type(v)} {np.shape(v)}" for k, v in example.items()
-                    )
+                    f"expected a feature `image`, uint8 [H, W, C], in {folder}, got {found}"
                 )
             if image_shape:
                 highest = max(highest, int(image.max(initial=0)))

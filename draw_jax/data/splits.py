@@ -1,6 +1,7 @@
 """Configuration -> splits -> batches."""
 
 import functools
+import sys
 from typing import Any
 
 import jax
@@ -83,6 +84,11 @@ def load(
     if split not in SPLITS:
         raise ValueError(f"expected a split among {', '.join(SPLITS)}, got {split!r}")
     _check_binarization(config.binarization)
+    if config.grey and (config.resize or config.name == "image_folder"):
+        raise ValueError(
+            "config.data.grey: pictures that are resized become grey where config.model.image_shape has 1 "
+            "channel; set config.data.grey to False"
+        )
     loaded = sources.named(config, split, image_shape, flags, seed, still)
     if config.grey:
         loaded = grey.turned(loaded, config.name)
@@ -155,6 +161,12 @@ def check_labels(split: Split, classes: int, name: str = "") -> None:
         raise ValueError(
             f"config.model.classes: expected labels 0 to {classes - 1}, got {lowest} to {highest} "
             "in the data set"
+        )
+    if (folders := getattr(split, "classes", None)) not in (None, classes):
+        print(
+            f"warning: config.model.classes is {classes}, and the pictures lie in {folders} folders: their "
+            f"labels are 0 to {folders - 1}, in the order of the folders' names",
+            file=sys.stderr,
         )
 
 

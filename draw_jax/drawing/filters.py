@@ -45,8 +45,9 @@ def load_picture(
         try:
             picture = image_folder.open_picture(path, 3 if colour else 1, need=size)
         except Exception as error:  # noqa: BLE001 - whatever Pillow raises for what is no picture
-            cause = getattr(error, "strerror", None) or "no PNG, JPEG or WebP picture, or broken"
-            raise NoPicture(f"cannot read {os.fspath(path)}: {cause}") from None
+            raise NoPicture(
+                f"cannot read {os.fspath(path)}: {image_folder.why_not(error)}"
+            ) from None
     shrink = max(1.0, max(picture.size) / size)
     shape = (max(1, round(picture.width / shrink)), max(1, round(picture.height / shrink)))
     small = picture.resize(shape, Image.Resampling.LANCZOS, reducing_gap=3.0)

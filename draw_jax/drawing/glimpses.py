@@ -139,7 +139,9 @@ def seen(
     """
     logits, windows = look(model, variables, images, key)
     shown, blurred = patches(model, images, windows), not isinstance(model, Ram)
-    finer = read_by_net(model, images, windows) if isinstance(model, GlimpseConvNet) else None
+    finer = None  # as where it has more pixels than the image, beside which it would not fit
+    if isinstance(model, GlimpseConvNet) and model.fine_size <= min(model.image_shape[:2]):
+        finer = read_by_net(model, images, windows)
     return Seen(np.asarray(images), shown, logits, windows, labels, blurred, finer)
 
 

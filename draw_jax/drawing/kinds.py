@@ -131,7 +131,7 @@ def interpolate(job: Job[Draw]) -> list[Path]:
             z[:, 2 * row + 1],
             max(2, job.columns),
             spherical=not job.linear,
-        )[-1]
+        )[-1].copy()  # a view would keep all T of them
         for row in range(job.rows)
     ]
     means = sampling.mean_images(job.model, np.concatenate(rows))

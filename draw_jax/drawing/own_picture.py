@@ -59,8 +59,9 @@ def load(
     try:
         picture = image_folder.open_picture(path, channels, need=_DECODE)
     except Exception as error:  # noqa: BLE001 - whatever Pillow raises for what is no picture
-        cause = getattr(error, "strerror", None) or "no PNG, JPEG or WebP picture, or broken"
-        raise NoPicture(f"--image: cannot read {os.fspath(path)}: {cause}") from None
+        raise NoPicture(
+            f"--image: cannot read {os.fspath(path)}: {image_folder.why_not(error)}"
+        ) from None
     if box is not None and channels == 1:
         ink = _ink(picture, height, width)
         if ink is None:  # black on transparent, for one, which was read as black on black

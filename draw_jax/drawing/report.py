@@ -73,11 +73,7 @@ def write(run: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None
     """
     if not any(name in row for row in rows for name in columns):
         return
-    sheets = [
-        (int(path.stem.removeprefix("step_")), sheet / 255)
-        for path in sorted((run / "samples").glob("step_*.npy"))
-        if (sheet := _sheet(path)) is not None
-    ]
+    sheets = _sheets({_step(path): path for path in (run / "samples").glob("step_*.npy")})
     latest = {name: np.array(row[name]) for row in rows for name in _PER_STEP if name in row}
     curves.report(
         rows,
@@ -90,6 +86,20 @@ def write(run: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None
     )
 
 
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step_"))
+
+
+def _sheets(paths: dict[int, Path]) -> list[tuple[int, np.ndarray]]:
+    """Returns the samples of a few validations, evenly spaced, in [0, 1]: others are not read."""
+    steps = sorted(paths)
+    chosen = {steps[k]: _sheet(paths[steps[k]]) for k in grids.spaced(len(steps))}
+    damaged = [step for step, sheet in chosen.items() if sheet is None]
+    if damaged:
+        return _sheets({step: paths[step] for step in steps if step not in damaged})
+    return [(step, sheet / 255) for step, sheet in chosen.items() if sheet is not None]
+
+
 def _sheet(path: Path) -> np.ndarray | None:
     """Returns the samples of a validation, uint8 [B, H, W, C]; None, with a warning, if damaged."""
     try:
@@ -98,7 +108,7 @@ def _sheet(path: Path) -> np.ndarray | None:
             return sheet
     except (ValueError, EOFError, OSError):  # no array of NumPy's, or a part of one
         pass
-    warnings.warn(f"{path} is damaged: report.png leaves it out", stacklevel=3)
+    warnings.warn(f"{path} is damaged: report.png leaves it out", stacklevel=4)
     return None
 
 

@@ -22,12 +22,13 @@ def weighted_nll(
     indices: jax.Array,
     key: jax.Array,
     samples: int,
-    begun: tuple[int, jax.Array | np.ndarray] | None = None,
-    on_samples: Callable[[int, jax.Array], None] = lambda done, log_sum: None,
-) -> jax.Array:
+    begun: tuple[int, np.ndarray] | None = None,
+    on_samples: Callable[[int, np.ndarray], None] = lambda done, log_sum: None,
+) -> np.ndarray:
     """Returns -log(1/K sum_k p(x, z_k) / q(z_k | x)) of each image, [B] nats, an upper bound.
 
-    Its memory does not depend on K: only the sum of the samples' weights is kept.
+    Its memory does not depend on K: only the sum of the samples' weights is kept, in float64, as the
+    last of thousands of samples would add nothing to a float32 of thousands of nats.
 
     Args:
         task: of a model with latents.
@@ -40,13 +41,13 @@ def weighted_nll(
         begun: how many of them are done, and the log of the sum of their weights [B]; None: none.
         on_samples: called with both every few samples; may raise to stop.
     """
-    done, log_sum = begun or (0, np.full(len(images), -np.inf, np.float32))
-    log_sum = jnp.asarray(log_sum)
+    done, log_sum = begun or (0, np.full(len(images), -np.inf))
     while done < samples:
         last = min(done + _AT_A_TIME, samples)
-        log_sum = _add(task, prepare, variables, images, indices, key, done, last, log_sum)
+        more = _log_weights(task, prepare, variables, images, indices, key, done, last)
+        log_sum = np.logaddexp(log_sum, np.logaddexp.reduce(np.asarray(more, np.float64)))
         done = last
-        on_samples(done, jax.block_until_ready(log_sum))
+        on_samples(done, log_sum)
     return np.log(samples) - log_sum
 
 
@@ -63,7 +64,7 @@ def inputs(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _add(
+def _log_weights(
     task: Task,
     prepare: Prepare,
     variables: Variables,
@@ -72,17 +73,13 @@ def _add(
     key: jax.Array,
     first: int,
     last: int,
-    log_sum: jax.Array,
 ) -> jax.Array:
-    """Returns the log of the sum of weights, [B] nats, with those of samples first..last-1 added.
-
-    A weight is p(x, z) / q(z | x).
-    """
+    """Returns log p(x, z) / q(z | x), nats, of samples first..last-1, [10, B]; beyond them -inf."""
     log_weight = task.log_weight
     assert log_weight is not None
 
-    def add(k: int, log_sum: jax.Array) -> jax.Array:
+    def put(k: int, found: jax.Array) -> jax.Array:
         x, keys = inputs(prepare, images, indices, key, k)
-        return jnp.logaddexp(log_sum, log_weight(variables, x, keys))
+        return found.at[k - first].set(log_weight(variables, x, keys))
 
-    return jax.lax.fori_loop(first, last, add, log_sum)
+    return jax.lax.fori_loop(first, last, put, jnp.full((_AT_A_TIME, len(images)), -jnp.inf))

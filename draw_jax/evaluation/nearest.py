@@ -107,7 +107,8 @@ def measure(
     parts = []
     for start in range(0, count, batch_size):
         part = z[:, start : start + batch_size]
-        parts.append(sampling.decode(model, variables, part, batch_size).canvases[-1])
+        last = sampling.decode(model, variables, part, batch_size).canvases[-1]
+        parts.append(last.copy())  # a view would keep all T of them
         on_batch(start + part.shape[1])
     canvases = np.concatenate(parts)
     index, nll = of_canvases(canvases, images, model.likelihood)

@@ -1,20 +1,16 @@
 """A pass's results so far, in a file, so that the same pass can continue after a kill."""
 
 import time
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from draw_jax.system import files
 
 Columns = dict[str, list[np.ndarray]]  # by the terms' names, parts [n, ...] in the images' order
 _EVERY = 10.0  # seconds between two savings
-# What reading raises for a file that is cut short, damaged or something else.
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 class Partial:
@@ -30,7 +26,7 @@ class Partial:
         self.losses: Columns = {}
         self.others: Columns = {}
         self.samples = 0  # of the batch after those images
-        self.log_sum: jax.Array | np.ndarray | None = None  # [B], log of the sum of their weights
+        self.log_sum: np.ndarray | None = None  # [B], log of the sum of their weights
         self._path, self._identity = path, identity
         self._saved = time.monotonic()
         if path is not None:
@@ -47,12 +43,12 @@ class Partial:
         self.samples, self.log_sum = 0, None
         self._save_in_time()
 
-    def at(self, samples: int, log_sum: jax.Array) -> None:
+    def at(self, samples: int, log_sum: np.ndarray) -> None:
         """Takes the current batch's number of samples, and the log of the sum of their weights."""
         self.samples, self.log_sum = samples, log_sum
         self._save_in_time()
 
-    def begun(self, size: int) -> tuple[int, jax.Array | np.ndarray] | None:
+    def begun(self, size: int) -> tuple[int, np.ndarray] | None:
         """Returns the samples of the batch after the images done and the log of their weights' sum.
 
         None if there are none, or if their batch had another size, as on other devices.
@@ -71,7 +67,7 @@ class Partial:
             return
         arrays: dict[str, Any] = {"identity": np.array(self._identity), "done": np.array(self.done)}
         if self.log_sum is not None:
-            arrays |= {"samples": np.array(self.samples), "log_sum": np.asarray(self.log_sum)}
+            arrays |= {"samples": np.array(self.samples), "log_sum": self.log_sum}
         for group, columns in (("losses", self.losses), ("others", self.others)):
             arrays |= {f"{group}/{k}": np.concatenate(parts) for k, parts in columns.items()}
         files.write_whole(self._path, lambda file: np.savez(file, **arrays))
@@ -83,11 +79,12 @@ class Partial:
                 if str(stored["identity"]) != self._identity:
                     return
                 arrays = {name: stored[name] for name in stored.files}
-        except _UNREADABLE:  # start over
+            done, samples = int(arrays["done"]), int(arrays.get("samples", 0))
+        except Exception:  # noqa: BLE001 - cut short, damaged or something else: start over
             return
-        self.done = int(arrays["done"])
+        self.done = done
         if "log_sum" in arrays:
-            self.samples, self.log_sum = int(arrays["samples"]), arrays["log_sum"]
+            self.samples, self.log_sum = samples, arrays["log_sum"]
         for name, array in arrays.items():
             group, _, column = name.partition("/")
             if column:

@@ -81,7 +81,7 @@ def evaluate(
         if importance_samples:
 
             def after(
-                done: int, log_sum: jax.Array, start: int = start, count: int = count
+                done: int, log_sum: np.ndarray, start: int = start, count: int = count
             ) -> None:
                 found.at(done, log_sum)
                 on_samples(start * importance_samples + count * done)

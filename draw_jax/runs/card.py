@@ -119,6 +119,8 @@ def _model(config: ConfigDict) -> str:
         sizes += [f"{model.latent_size} latent dimensions a step"]
     elif "lstm_size" in model:
         sizes = [f"one LSTM of {model.lstm_size} units"]
+    elif "core_size" in model:
+        sizes = [f"a core of {model.core_size} units", f"{model.scales} patches a glimpse"]
     else:
         sizes = [f"{model.filters} filters", f"{model.hidden_size} units"]
     steps = [f"T = {model.time_steps} time steps"] if "time_steps" in model else []

@@ -170,6 +170,12 @@ def ranked(steps: Sequence[int], losses: Mapping[int, float]) -> list[int]:
     return sorted((s for s in steps if s in losses), key=lambda s: (losses[s], -s))
 
 
+def best_step(run: Path, task: Task) -> int | None:
+    """Returns the checkpoint that `weights` takes first: the best on validation, else the newest."""
+    found = steps(run / "checkpoints")
+    return next(iter([*ranked(found, validation_losses(run, task)), *reversed(found)]), None)
+
+
 def weights(
     run: Path, step: int | None, config: ConfigDict, task: Task
 ) -> tuple[Leaves, int | None]:

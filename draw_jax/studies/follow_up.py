@@ -10,6 +10,7 @@ has diverged: all others are measured.
 import ast
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,9 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", "runs/follow_up", "The folder of all runs, ROW/seed_0 and so on", flag_values=FLAGS
 )
 _UPDATES = flags.DEFINE_integer("updates", 10_000, "Of each run", flag_values=FLAGS)
-_SET = flags.DEFINE_list(
+_SET = flags.DEFINE_string(
     "set",
-    [],
+    "",
     "Fields to set in all rows, for another --workdir: train.clip_norm=0,train.warmup_steps=0",
     flag_values=FLAGS,
 )
@@ -71,7 +72,7 @@ def configuration(row: Row, seed: int, updates: int) -> ConfigDict:
     config.train.num_steps = config.train.decay_steps = updates
     config.data.data_dir, config.data.manual_dir = _DATA_DIR.value, _MANUAL_DIR.value
     config.lock()  # so that a field must be there
-    for text in _SET.value:
+    for text in _settings():
         field, _, value = text.partition("=")
         try:
             config.update_from_flattened_dict({field: _literal(value)})
@@ -198,6 +199,8 @@ def write(
     for row in chosen:
         if "_model_" in row.config and measured.get(row.config):
             run, name = workdir / row.config / f"seed_{_first(measured, row)}", _kernels(row)
+            if not (run / "checkpoints").is_dir():  # only its numbers were kept
+                continue
             learned = kernels.of_layers(checkpoint.load(run)[2])
             pictures[name] = look.save(kernels.picture(learned), workdir / f"{name}.png")
     drawn = {name: path for name, path in pictures.items() if path}
@@ -218,7 +221,7 @@ def write(
 
 
 def _text(measured: results.Measured, chosen: list[Row], seeds: int, links: dict[str, str]) -> str:
-    changed = f" and {', '.join(_SET.value)}" if _SET.value else ""
+    changed = f" and {', '.join(_settings())}" if _SET.value else ""
     said = (
         f"Each run has {_UPDATES.value:,} updates{changed}. Numbers are means over seeds with their standard "
         f"errors, in nats. The importance-weighted bound is of K = {_WEIGHTED} samples; minutes are those "
@@ -236,6 +239,11 @@ def _text(measured: results.Measured, chosen: list[Row], seeds: int, links: dict
         if link := links.get(_kernels(row)):
             parts.append(f"![kernels of {row.system}, seed {_first(measured, row)}]({link})")
     return "\n\n".join(parts) + "\n"
+
+
+def _settings() -> list[str]:
+    """Returns FIELD=VALUE of --set, which are split at the commas outside of brackets."""
+    return re.split(r",(?![^()\[\]]*[)\]])", _SET.value) if _SET.value else []
 
 
 def _literal(text: str) -> Any:

@@ -36,6 +36,9 @@ _IMAGES = flags.DEFINE_integer(
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", "", "Where the data lies, if not as in the run", flag_values=FLAGS
 )
+_MANUAL_DIR = flags.DEFINE_string(
+    "manual_dir", "", "Original files of the data, in place of a download", flag_values=FLAGS
+)
 
 
 class Found(NamedTuple):
@@ -57,6 +60,7 @@ def main() -> int:
     config, model, variables = checkpoint.load(run)
     with config.unlocked():
         config.data.data_dir = _DATA_DIR.value or config.data.data_dir
+        config.data.manual_dir = _MANUAL_DIR.value or config.data.manual_dir
     if not glimpses.looks(model):
         raise ValueError(f"{run}: a model of config.kind {config.kind!r} reads no glimpses")
     split = splits.load(config.data, _SPLIT.value, config.model.image_shape, flags="--")

@@ -5,6 +5,7 @@ Draws the convolutions of Models I to III, or of a classifier, into --out. Exit 
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,20 +29,32 @@ _PRETRAINED = flags.DEFINE_string(
 _OUT = flags.DEFINE_string("out", "kernels.png", "The picture", flag_values=FLAGS)
 
 
-def of_layers(variables: Variables) -> list[np.ndarray]:
-    """Returns the kernels [N, N, C, F] of a model's convolutions, first layer first; [] for none."""
+def of_layers(variables: Variables) -> dict[str, np.ndarray]:
+    """Returns the kernels [N, N, C, F] of a model's convolutions by name, first layer first.
+
+    The name is "layer 1", and where the model has several nets, begins with the net's.
+    """
     flat = flatten_dict(variables["params"])
-    paths = sorted(path for path, leaf in flat.items() if path[-1] == "kernel" and leaf.ndim == 4)
-    return [np.asarray(flat[path]) for path in paths]
+    nets: dict[str, dict[int, np.ndarray]] = {}
+    for (*net, layer, name), leaf in flat.items():
+        if name == "kernel" and leaf.ndim == 4:
+            number = layer.rpartition("_")[2]
+            layers = nets.setdefault("/".join(net), {})
+            layers[int(number) if number.isdecimal() else 1] = np.asarray(leaf)
+    return {
+        f"{net}, layer {number}" if len(nets) > 1 else f"layer {number}": nets[net][number]
+        for net in sorted(nets)
+        for number in sorted(nets[net])
+    }
 
 
-def picture(kernels: list[np.ndarray]) -> Image.Image:
+def picture(kernels: Mapping[str, np.ndarray]) -> Image.Image:
     """Returns every kernel of every layer: a column for each filter, a row for each of its inputs.
 
     A layer has a grey scale of its own: black is minus its largest weight, white is plus that.
 
     Args:
-        kernels: [N, N, C, F] of each layer, at least one.
+        kernels: [N, N, C, F] of each layer by its name, at least one.
 
     Raises:
         ValueError: if there is no layer.
@@ -49,7 +62,7 @@ def picture(kernels: list[np.ndarray]) -> Image.Image:
     if not kernels:
         raise ValueError("expected a model with convolutions, got one without")
     parts = []
-    for number, kernel in enumerate(kernels, start=1):
+    for layer, kernel in kernels.items():
         size, _, inputs, filters = kernel.shape
         largest = float(np.abs(kernel).max()) or 1.0
         tiles = kernel.transpose(2, 3, 0, 1).reshape(inputs * filters, size, size, 1)
@@ -59,7 +72,7 @@ def picture(kernels: list[np.ndarray]) -> Image.Image:
             for value, text in ((255, f"{largest:.2f}"), (128, "0"), (0, f"-{largest:.2f}"))
         ]
         of = f"{inputs} input{'s' * (inputs != 1)} (row{'s' * (inputs != 1)})"
-        name = f"layer {number}: {filters} filters (columns) of {of}"
+        name = f"{layer}: {filters} filters (columns) of {of}"
         title = Image.new("RGB", (look.PADDING + int(look.font().getlength(name)) + 1, look.LINE))
         title.paste(look.BACKGROUND, (0, 0, *title.size))
         look.write_text(title, (look.PADDING, look.LINE / 2), name, "lm")

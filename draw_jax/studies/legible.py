@@ -50,7 +50,8 @@ def main() -> int:
         canvases = sampling.decode(model, variables, part).canvases[-1]
         parts.append(sampling.mean_images(model, canvases))
     images = np.concatenate(parts)
-    highest, classes = judge(logits(images))
+    found = logits(images)
+    highest, classes = judge(found)
     doubtful = np.flatnonzero(highest < _CONFIDENCE.value)
     low, high = classification.interval(len(doubtful), count)
     print(
@@ -58,7 +59,8 @@ def main() -> int:
         f"{_CONFIDENCE.value:g}\n{100 * len(doubtful) / count:.1f} %; 95 % interval {100 * low:.1f} to "
         f"{100 * high:.1f} %"
     )
-    told = (f"{name}: {number:,}" for name, number in enumerate(np.bincount(classes)))
+    counts = np.bincount(classes, minlength=found.shape[-1])
+    told = (f"{name}: {number:,}" for name, number in enumerate(counts))
     print(f"samples of each class: {', '.join(told)}")
     if len(doubtful):
         order = doubtful[np.argsort(highest[doubtful], kind="stable")][:_MOST_SHOWN]

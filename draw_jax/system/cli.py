@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import io
 import logging
 import os
 import signal
@@ -61,6 +62,8 @@ def run(
         return _show(_help(main, argv[0], flag_values))
     if "--version" in argv[1:]:
         return _show(f"draw_jax {__version__}")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be text
     try:
         flag_values.unparse_flags()
         # Again: absl's own flag, if defined, has changed it.

@@ -263,6 +263,8 @@ def join(facts: Mapping[str, Any], seconds: float) -> Iterator[Team]:
                 initialization_timeout=whole,
                 heartbeat_timeout_seconds=2 * whole + 10,  # ours come first, and tell more
                 shutdown_timeout_seconds=whole,
+                # JAX would give each process of Slurm's or Open MPI's one GPU, were it alone there.
+                cluster_detection_method="deactivate" if alone_on_its_machine() else None,
             )
         except (RuntimeError, ValueError) as error:
             text = str(error).splitlines()[0]
@@ -272,6 +274,13 @@ def join(facts: Mapping[str, Any], seconds: float) -> Iterator[Team]:
         team.fail(error)
         raise
     team.finish()
+
+
+def alone_on_its_machine() -> bool:
+    """Returns whether Slurm or Open MPI has started one process on each machine, for all its GPUs."""
+    tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ.get("SLURM_TASKS_PER_NODE")
+    each = re.sub(r"\(x\d+\)", "", tasks or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", ""))
+    return set(each.split(",")) == {"1"}
 
 
 def _put_off_aborts() -> None:

@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from draw_jax.drawing import report
-from draw_jax.runs import directory
+from draw_jax.runs import directory, stored
 from draw_jax.system import processes
 from draw_jax.training import config as settings
 from draw_jax.training import signals
@@ -132,9 +132,11 @@ def _tell_divergence(error: DivergedError, job: Job, good: int | None) -> None:
     if good is not None:
         text = (
             f"{error}. Checkpoint {good} is from before that, and is kept. To go back to it at a "
-            "smaller learning rate: the same command with --config.train.on_divergence=rollback. "
-            f"Or a new run from it: --workdir=... --init_from={job.run} with {less}."
+            "smaller learning rate: the same command with --config.train.on_divergence=rollback."
         )
+        taken = stored.best_step(job.run, job.task)
+        if taken is not None and taken <= good:  # not one that was saved meanwhile
+            text += f" Or a new run from it: --workdir=... --init_from={job.run} with {less}."
     elif directory.has_begun(job.run):
         text = f"{error}. No checkpoint is from before that: begin a new run with {less}."
     else:

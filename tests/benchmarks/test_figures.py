@@ -59,6 +59,8 @@ def ran(tmp_path_factory):
     latents = {"kl_per_step": [2.5, 0.125], "active_per_step": [3, 1]}
     latents |= {"active_units": 4, "latent_units": 10}
     (folder / "latents.json").write_text(json.dumps(latents))
+    (folder / "again").mkdir()
+    (folder / "again" / "latents.json").write_text(json.dumps(latents))
     (folder / "draw.json").write_text('{"elbo_loss": 88.6}')
     (folder / "half.json").write_text("{")
     curve, glimpses, per_step = (f"benchmarks.{n}" for n in ("curve", "glimpses", "per_step"))
@@ -92,6 +94,7 @@ def ran(tmp_path_factory):
         "taken": (curve, "--workdir=draw", "--points=paper=1:2", "--points=paper=1:2"),
         "glimpses": (glimpses, "--results=2.json,1.json", "--out=glimpses.png"),
         "per_step": (per_step, "--results=latents.json", "--out=per_step.png"),
+        "one name": (per_step, "--results=latents.json,again/latents.json"),
         "no latents": (per_step, "--results=draw.json"),
         "twice": (glimpses, "--results=2.json,1.json,2.json"),
         "none": (glimpses,),
@@ -160,6 +163,8 @@ def test_how_much_the_curves_changed_over_the_last_updates(curve):
     ]
     with pytest.raises(ValueError, match="got 7; it was at 5, 10, 15, 20"):
         curve.settled(rows, "elbo_loss", 7)
+    none = [row | {"elbo_loss": 0.0} for row in rows]
+    assert curve.settled(none, "elbo_loss", 10)[1] == "validation: 0 to 0 from update 10 to 20"
     with pytest.raises(ValueError, match="near update 5"):
         curve.settled(rows, "elbo_loss", 15)
 
@@ -216,6 +221,7 @@ def test_what_is_no_result_is_told_in_one_line(ran):
         "missing": "--results: cannot read 3.json",
         "half": "half.json is no JSON",
         "other": "draw.json is not of a classifier",
+        "one name": "--results: expected files of different names, which name the models",
         "no latents": "draw.json is not of evaluate.py --active_units --json",
     }.items():
         assert_one_error(done[name], 2, told)

@@ -91,6 +91,18 @@ def test_the_floor_is_the_models_products_and_no_others(dtype, write_size, modul
     assert weight_products(jax.make_jaxpr(update)(state, 0, images).jaxpr) == found
 
 
+def test_the_floor_of_a_model_of_one_step(modules):
+    """Its image is multiplied once, like all else, and needs no gradient by the image either."""
+    config = mnist.get_config()
+    config.model.read_size = config.model.write_size = 0
+    config.model.time_steps, config.train.batch_size = 1, 2
+    floor, inputs = modules.train_step.make_floor(config)
+    found = weight_products(jax.make_jaxpr(floor)(inputs).jaxpr)
+    shapes = modules.train_step.products(config).values()
+    image = 28 * 28 * 1024
+    assert sum(found.values()) == 3 * 2 * 2 * sum(k * n for k, n in shapes) - 2 * 2 * image
+
+
 def test_the_floor_of_a_model_that_reads_the_error_image_alone(modules):
     """It changes at every step, so that no product is made once."""
     config = study_error_image_no_attention.get_config()

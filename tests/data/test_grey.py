@@ -81,3 +81,10 @@ def test_images_of_other_channels_are_no_grey_ones(channels):
         ValueError, match=f"has {channels} channels: set .*grey to False and .*resize"
     ):
         grey.turned(split, "npz")
+
+
+def test_resized_pictures_are_grey_by_their_channels(tmp_path):
+    settings = config("npz", tmp_path / "x.npz", grey=True, resize=True)
+    for channels in (1, 3):
+        with pytest.raises(ValueError, match=r"where config.model.image_shape has 1 channel; set"):
+            splits.load(settings, "train", (8, 8, channels))

@@ -285,3 +285,15 @@ def test_a_new_class_renumbers_also_what_is_cached(folder):
     assert image_folder.read(folder, "train", GREY).labels.tolist() == [1]
     store_picture(folder, pixels(8, 8, seed=2), in_split("test"))  # in no sub-folder
     assert image_folder.read(folder, "train", GREY).labels is None
+
+
+def test_other_folders_than_the_classes_are_told(folder, capsys):
+    for name in "ab":
+        for n in range(30):
+            store_picture(folder / name, pixels(8, 8, seed=n), f"{n}.png")
+    split = splits.load(pictures(folder), "train", GREY)
+    splits.check_labels(split, 2)
+    assert capsys.readouterr().err == ""
+    splits.check_labels(split, 3)
+    told = "warning: config.model.classes is 3, and the pictures lie in 2 folders: their labels are 0 to 1"
+    assert capsys.readouterr().err.startswith(told)

@@ -218,3 +218,21 @@ def test_a_strange_dataset_info_is_one_line_that_names_it(tmp_path, splits):
     (tmp_path / "dataset_info.json").write_text(json.dumps(info))
     with pytest.raises(DataNotFound, match=r"cannot read .*dataset_info\.json \(.*: delete that"):
         prepared.split_sizes(tmp_path)
+
+
+def test_examples_of_text_and_of_nested_features_are_told(tmp_path, monkeypatch):
+    example = {"text": b"abc", "nested": {"a": 1}, "label": np.int64(3), "x": np.zeros(2, "f")}
+    monkeypatch.setattr(prepared, "_examples", lambda *_: (e for e in [example]))
+    told = r"got text bytes, nested dict, label int64 \(\), x float32 \(2,\)$"
+    with pytest.raises(ValueError, match=told):
+        prepared._decode(tmp_path, "train", 0, 1, None)
+
+
+def test_a_set_with_configurations_names_them(tmp_path):
+    store(tmp_path, "letters", {"train": random_images(2)})
+    store(tmp_path / "emnist", "balanced", {"train": random_images(2)})
+    (tmp_path / "other").mkdir()
+    assert prepared.there(tmp_path, "nothing") == ""
+    assert prepared.there(tmp_path, "other") == " (which is there in another format)"
+    assert "such as emnist/balanced)" in prepared.there(tmp_path, "emnist")
+    assert prepared.find(tmp_path, "emnist/balanced")

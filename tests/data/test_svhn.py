@@ -203,3 +203,15 @@ def test_another_shape_than_the_models_is_told(settings):
     settings.binarization = "fixed"
     with pytest.raises(ValueError, match="'svhn' have grey values"):
         splits.load(settings, "test")
+
+
+def test_what_a_kill_leaves_beside_a_prepared_file_goes(settings, tmp_path):
+    splits.load(settings, "test")
+    folder = tmp_path / "data/draw_svhn/1.0.0"
+    (folder / "test.incomplete").mkdir()
+    (folder / "test.tar.gz").write_bytes(b"fetched")
+    splits.load(settings, "test")  # from a manual_dir: nothing was fetched
+    assert (folder / "test.tar.gz").exists()
+    settings.manual_dir = ""
+    splits.load(settings, "test")
+    assert not (folder / "test.tar.gz").exists() and not (folder / "test.incomplete").exists()

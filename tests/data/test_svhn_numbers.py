@@ -210,6 +210,33 @@ def test_an_archive_that_was_downloaded_goes_when_it_is_of_no_use(tmp_path, monk
     assert fetched == [archive] and archive.exists() == (damage == "no room")
 
 
+@pytest.mark.parametrize("damaged", ["boxes.npz", "done.npy", "images.npy"])
+@pytest.mark.parametrize("how", ["empty", "cut", "another array", "missing"])
+def test_damaged_files_of_a_kill_are_made_anew(tmp_path, monkeypatch, damaged, how):
+    expected = prepare(tmp_path / "whole", "extra", paint=noise)
+
+    fill = svhn_numbers._fill
+
+    def killed(*arguments):  # when all is made, and not yet in its place
+        fill(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(svhn_numbers, "_fill", killed)
+        prepare(tmp_path, "extra", paint=noise)
+    file = tmp_path / "data/extra.incomplete" / damaged
+    if how == "another array":
+        with file.open("wb") as opened:
+            np.save(opened, np.zeros(5))
+    elif how == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:150] if how == "cut" else b"")
+    archive = tmp_path / "manual/extra.tar.gz"
+    images = np.load(svhn_numbers.prepare("extra", archive, tmp_path / "data"))
+    np.testing.assert_array_equal(images, expected)
+
+
 # --- broken files
 
 

@@ -8,8 +8,9 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
-from draw_jax.drawing import own_picture
+from draw_jax.drawing import filters, own_picture
 from draw_jax.drawing.filters import NoPicture
+from tests.data.test_pictures import bare_png
 
 MNIST = 20 / 28
 FONT = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans-Bold.ttf"
@@ -144,3 +145,12 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(NoPicture, match="cannot read .*pipe: a pipe or a device, no file"):
         own_picture.load(tmp_path / "pipe", (28, 28, 1), MNIST, False)
+
+
+def test_a_picture_past_the_limit_is_told_as_such(tmp_path):
+    bare_png(tmp_path / "huge.png", 20_000, 20_000)
+    told = "cannot read .*huge.png: more than 178,956,970 pixels, the limit; shrink it"
+    with pytest.raises(NoPicture, match=f"--image: {told}"):
+        own_picture.load(tmp_path / "huge.png", (28, 28, 1), MNIST, False)
+    with pytest.raises(NoPicture, match=told):
+        filters.load_picture(tmp_path / "huge.png", 64, colour=False)

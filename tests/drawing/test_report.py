@@ -88,3 +88,20 @@ def test_damaged_samples_are_left_out_of_the_report_with_a_warning(tmp_path, dam
         with pytest.warns(UserWarning, match=r"step_0000002.npy is damaged: report.png leaves"):
             report.write(tmp_path, [{"step": 1, "error": 0.5}], ("error",))
     assert [step for step, _ in kept[0]] == [1]
+
+
+def test_only_the_samples_that_are_shown_are_read_and_steps_are_numbers(tmp_path, monkeypatch):
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    steps = [*range(9_999_991, 10_000_012)]
+    for step in steps:
+        np.save(samples / f"step_{step:07d}.npy", np.full((4, 3, 3, 1), 255, np.uint8))
+    (samples / f"step_{steps[10]:07d}.npy").write_bytes(b"")
+    load, loaded, kept = np.load, [], []
+    monkeypatch.setattr(report.np, "load", lambda path: loaded.append(path) or load(path))
+    monkeypatch.setattr(curves, "report", lambda rows, sheets, *given, **more: kept.append(sheets))
+    with pytest.warns(UserWarning, match="is damaged"):
+        report.write(tmp_path, [{"step": 1, "error": 0.5}], ("error",))
+    shown = [step for step, _ in kept[0]]
+    assert shown == [steps[k] for k in (0, 5, 11, 15, 20)] and len(loaded) <= 10
+    assert all(sheet.max() == 1 for _, sheet in kept[0])

@@ -1,6 +1,7 @@
 """Measure 7 of the follow-up study, against loops over images and pixels."""
 
 import math
+import weakref
 
 import jax
 import numpy as np
@@ -141,3 +142,21 @@ def test_an_endless_or_other_split_is_refused(tiny):
     empty = ArraySplit(np.zeros((0, 7, 5, 1), np.uint8), None, False)
     with pytest.raises(ValueError, match="expected training images, got none"):
         nearest.measure(model, variables, jax.random.key(0), empty, 3)
+
+
+def test_of_a_batch_only_the_last_canvases_are_kept(tiny, monkeypatch):
+    model, variables = tiny()
+    decode, traces = sampling.decode, []
+
+    def watched(*arguments):
+        assert sum(trace() is not None for trace in traces) <= 1  # the one before, at most
+        trace = decode(*arguments)
+        whole = np.array(trace.canvases)
+        traces.append(weakref.ref(whole))
+        return trace._replace(canvases=whole)
+
+    monkeypatch.setattr(sampling, "decode", watched)
+    pixels = np.full((3, *model.image_shape), 255, np.uint8)
+    training = ArraySplit(pixels, None, True)
+    nearest.measure(model, variables, jax.random.key(0), training, 9, batch_size=3)
+    assert len(traces) == 3

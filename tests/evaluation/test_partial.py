@@ -2,8 +2,11 @@
 
 import json
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -239,3 +242,35 @@ def test_training_images_without_an_end_have_no_nearest():
     config.data.source = "digits"
     with pytest.raises(ValueError, match="--nearest_nll: .*'two_digits' have no end.*leave it out"):
         command._training(config)
+
+
+def test_any_flipped_bit_costs_the_pass_and_no_more(measure, tmp_path):
+    """What a zip file's reader raises differs: NotImplementedError, RuntimeError, KeyError, ..."""
+    path = tmp_path / "kept.part"
+    measure(Partial(path, "this"), importance_samples=0)
+    data = bytearray(path.read_bytes())
+    for place in range(8 * len(data) - 2_400, 8 * len(data), 5):  # of its table of contents
+        data[place // 8] ^= 1 << place % 8
+        path.write_bytes(data)
+        assert Partial(path, "this").done in (0, COUNT)
+        data[place // 8] ^= 1 << place % 8
+    np.save(path.with_suffix(".npy"), np.zeros(3))
+    assert Partial(path.with_suffix(".npy"), "this").done == 0
+
+
+class Weights(NamedTuple):
+    """A task of given weights alone."""
+
+    log_weight: Callable
+
+
+def test_the_last_of_thousands_of_samples_counts_where_an_image_costs_thousands_of_nats():
+    """Equal weights: the bound is the same for every K. A float32 of 8,800 nats has steps of 0.001."""
+    given = np.float32([-8800.0, -90.0, -5100.25])
+    task = Weights(lambda variables, x, keys: jnp.asarray(given))
+    images = np.zeros((3, 1, 1, 1), np.uint8)
+    for samples in (1, 7, 5_000):
+        found = importance.weighted_nll(
+            task, prepare, {}, images, np.arange(3), jax.random.key(0), samples
+        )
+        np.testing.assert_allclose(found, -given.astype(float), rtol=0, atol=1e-9)

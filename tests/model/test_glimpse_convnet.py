@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from draw_jax.drawing import glimpses
+from draw_jax.drawing.figures import glimpses as figures
 from draw_jax.model import build, classifier
 from draw_jax.model.classifier import GlimpseClassifier
 from draw_jax.model.variants import glimpse_convnet
@@ -214,3 +215,11 @@ def test_a_window_of_the_same_size_is_read_as_it_is():
     for ours, theirs in zip(finer, window, strict=True):
         np.testing.assert_allclose(ours, jnp.asarray(theirs), rtol=1e-6)
     assert classifier.widened(window, 0.5).delta[0] == pytest.approx(float(window.delta[0]) / 2)
+
+
+def test_glimpses_finer_than_the_image_are_left_out_of_its_picture(tmp_path):
+    model, variables = make(image_shape=(9, 7, 1), fine_size=8)
+    seen = glimpses.seen(model, variables, images(model), LABELS, jax.random.key(0))
+    assert seen.finer is None
+    figures.animation(seen, tmp_path / "seen.webp")
+    assert figures.sheet(seen).width > 10

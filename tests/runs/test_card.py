@@ -120,3 +120,13 @@ def test_minutes_are_those_of_the_median_speed():
     rows = [{"images_per_second": speed} for speed in (100.0, 400.0, 200.0)] + [{"nll": 1.0}]
     assert metrics.minutes(rows, 50, 1_200) == 1_200 * 50 / 200 / 60
     assert math.isnan(metrics.minutes([{"nll": 1.0}], 50, 1_200))
+
+
+def test_a_card_of_every_kind_of_model_tells_its_sizes():
+    for name, told in {
+        "cluttered_mnist_ram": "T = 8 time steps, a core of 256 units, 4 patches a glimpse",
+        "cluttered_mnist_convnet": "filters",
+        "cluttered_mnist_conv": "one LSTM of",
+        "study_model_2": "LSTMs of 256 units",
+    }.items():
+        assert told in made(name, minutes=math.nan), name

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -175,3 +176,19 @@ def test_mistakes_are_one_line(tmp_path):
     commands = [("draw_jax.studies.follow_up", *words) for words in told]
     for done, (code, text) in zip(forked(commands, cwd=tmp_path), told.values(), strict=True):
         assert_one_error(done, code, text)
+
+
+def test_settings_are_split_at_the_commas_outside_of_brackets(monkeypatch):
+    for text, expected in {
+        "": [],
+        "train.clip_norm=0": ["train.clip_norm=0"],
+        "model.filters=(16, 32),train.clip_norm=0": ["model.filters=(16, 32)", "train.clip_norm=0"],
+        "a=[1,2],b=(3,),c=4": ["a=[1,2]", "b=(3,)", "c=4"],
+    }.items():
+        monkeypatch.setattr(follow_up, "_SET", SimpleNamespace(value=text))
+        assert follow_up._settings() == expected
+
+
+def test_a_table_needs_no_runs_but_for_their_kernels(command, tmp_path):
+    assert command("--rows=study,study_model_1") == loop.FINISHED
+    assert "| Model I" in (tmp_path / "study.md").read_text()

@@ -144,6 +144,7 @@ def test_samples_that_are_no_digit_are_counted_and_drawn(place):
     assert all_of_them.stdout.startswith("0 of 30 samples are no digit")
     counts = none.stdout.splitlines()[2].removeprefix("samples of each class: ").split(", ")
     assert sum(int(count.split(": ")[1]) for count in counts) == 30
+    assert [int(count.split(": ")[0]) for count in counts] == list(range(10))  # also those of none
     with Image.open(place / "doubts" / "doubtful.png") as picture:
         assert min(picture.size) > 100
 

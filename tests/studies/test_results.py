@@ -144,17 +144,25 @@ def test_the_kernels_of_every_layer_are_found_in_order():
     layers = {"layer_2": {"kernel": second, "bias": np.zeros(4)}, "layer_1": {"kernel": first}}
     params = {"cell": {"encoder": {"gates": {"kernel": np.ones((2, 3))}}}, "convolutions": layers}
     found = kernels.of_layers({"params": params})
-    assert len(found) == 2 and found[0] is first and found[1] is second
-    assert kernels.of_layers({"params": {"cell": params["cell"]}}) == []
+    assert [*found] == ["layer 1", "layer 2"]
+    assert found["layer 1"] is first and found["layer 2"] is second
+    assert kernels.of_layers({"params": {"cell": params["cell"]}}) == {}
     with pytest.raises(ValueError, match="expected a model with convolutions"):
-        kernels.picture([])
+        kernels.picture({})
+
+
+def test_the_kernels_of_two_nets_have_names_of_their_own_and_layer_10_is_the_tenth():
+    layers = {f"layer_{n}": {"kernel": np.full((1, 1, 1, 1), n, np.float32)} for n in range(1, 11)}
+    found = kernels.of_layers({"params": {"b": layers, "a": {"layer_1": layers["layer_3"]}}})
+    assert [*found] == ["a, layer 1", *(f"b, layer {n}" for n in range(1, 11))]
+    assert [int(kernel.item()) for kernel in found.values()] == [3, *range(1, 11)]
 
 
 def test_white_is_the_largest_weight_and_columns_are_filters():
     kernel = np.zeros((5, 5, 2, 3), np.float32)
     kernel[0, 1, 1, 2] = 2.0  # row 0, column 1 of the third filter's second input
     kernel[4, 4, 0, 0] = -2.0
-    pixels = np.asarray(kernels.picture([kernel]).convert("L")).astype(int)
+    pixels = np.asarray(kernels.picture({"layer 1": kernel}).convert("L")).astype(int)
     scale, title, pad = 8, 20, 2
     panel = 5 * scale + pad
 

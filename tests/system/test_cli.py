@@ -397,3 +397,10 @@ def test_a_help_that_finds_no_room_is_one_error(word):
             words, check=False, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert_one_error(process, 1, "No space left on device")
+
+
+def test_names_of_files_need_not_be_text():
+    code = "from draw_jax.system import cli; cli.run(lambda: print('runs/\\udcff') or 0, ['x'])"
+    words, environment = [sys.executable, "-c", code], os.environ | {"PYTHONUTF8": "1"}
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, env=environment, check=True)
+    assert (done.stdout, done.stderr) == (b"runs/\xff\n", b"")

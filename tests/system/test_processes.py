@@ -1,10 +1,12 @@
 """What processes of one job tell each other, each played by a thread; no JAX, no real ends."""
 
+import os
 import random
 import socket
 import threading
 import time
 
+import jax
 import pytest
 
 from draw_jax.system import processes
@@ -194,3 +196,30 @@ def test_what_xla_meets_when_another_has_gone_is_not_told_as_the_cause(teams, ca
     failing.join(20)
     assert teams.left == [1]
     assert capsys.readouterr().err == "error: process 1 of 2 (on node1) ended: no data\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "alone"),
+    [
+        ({}, False),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, True),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1"}, True),
+        ({"SLURM_STEP_TASKS_PER_NODE": "8(x2)"}, False),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1(x2),2"}, False),
+        ({"SLURM_TASKS_PER_NODE": "1(x16)"}, True),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, True),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, False),
+    ],
+)
+def test_a_process_that_is_alone_on_its_machine_has_all_of_its_gpus(monkeypatch, variables, alone):
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "OMPI_"))]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes.rollcall, "place", lambda: Place("h", 1, 1, 0))
+    monkeypatch.setattr(processes.rollcall, "call", lambda *_: {})
+    monkeypatch.setattr(processes, "_put_off_aborts", lambda: None)
+    given = {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **more: given.update(more))
+    with processes.join({}, 1.0):
+        assert given["cluster_detection_method"] == ("deactivate" if alone else None)

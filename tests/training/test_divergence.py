@@ -2,11 +2,13 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from draw_jax.runs import checkpoint
+from draw_jax.runs import checkpoint, stored
+from draw_jax.training import config as settings
 from draw_jax.training import loop, signals
 from draw_jax.training.divergence import DivergedError, Watch
 from draw_jax.training.job import Job
@@ -334,3 +336,27 @@ def test_a_collapse_stops_or_goes_on_as_the_configuration_says(tmp_path, monkeyp
     fields["train.on_divergence"] = "continue"
     assert loop.train(small_config(**fields), tmp_path) == loop.FINISHED
     assert capsys.readouterr().out.count("; the run goes on, as config.train.on_divergence") == 1
+
+
+def test_a_new_run_from_the_ruin_is_not_offered(tmp_path, capsys):
+    """Without a validation --init_from takes the newest checkpoint, which may be of the ruin."""
+    for k, taken, offered in ((0, 8, False), (1, 4, True), (2, None, False)):
+        run = tmp_path / str(k)
+        (run / "checkpoints").mkdir(parents=True)
+        job = SimpleNamespace(run=run, task=None, rollbacks=0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop.stored, "best_step", lambda run, task, taken=taken: taken)
+            loop._tell_divergence(DivergedError("it grew", 5), job, 4)
+        err = capsys.readouterr().err
+        assert "Checkpoint 4 is from before that" in err and "on_divergence=rollback" in err
+        assert ("--init_from" in err) == offered
+
+
+def test_the_checkpoint_that_init_from_takes(tmp_path, monkeypatch):
+    fields = {"train.learning_rate": 1e-3, "train.num_steps": 5, "train.keep_checkpoints": 3}
+    config = small_config(**FIELDS | fields)
+    assert loop.train(config, tmp_path) == loop.FINISHED
+    task = settings.check(config)
+    assert stored.best_step(tmp_path, task) == checkpoint.load_with_step(tmp_path)[3]
+    monkeypatch.setattr(stored, "validation_losses", lambda *_: {})
+    assert stored.best_step(tmp_path, task) == checkpoint.load_with_step(tmp_path)[3] == 5

@@ -14,6 +14,8 @@ import os
 import shutil
 import sys
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +35,8 @@ _GROWN = 1.3  # width and height of what is cut out, as a multiple of the box's
 _MOST_DIGITS = 5  # one number, of train, has six; the paper's sizes are without it
 _BLOCK = 512  # numbers between two notes of what is done
 _SHAPE = (SIZE, SIZE, 3)
+# What reading raises for a file that is not there, cut short, or something else.
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 _VERSION = 1  # of what is cut out; another one starts over
 
 
@@ -73,6 +77,13 @@ def prepare(
         if fetch:
             archive.unlink()
     return path
+
+
+def tidy(part: str, folder: Path) -> None:
+    """Remove what a kill just after the preparation has left in the folder: the archive fetched."""
+    with contextlib.suppress(OSError):
+        (folder / f"{part}.tar.gz").unlink(missing_ok=True)
+    shutil.rmtree(folder / f"{part}.incomplete", ignore_errors=True)
 
 
 def cut_out(box: np.ndarray, width: int, height: int) -> tuple[float, float, float, float]:
@@ -134,23 +145,23 @@ def _prepare(part: str, archive: Path, work: Path, path: Path) -> None:
 def _numbers(part: str, archive: Path, work: Path) -> svhn_archive.Numbers:
     """Returns the boxes of an archive, which the work folder keeps."""
     file = work / "boxes.npz"
-    if not file.exists():
-        print(
-            f"preparing {archive}, once: reading the boxes of its digits",
-            file=sys.stderr,
-            flush=True,
-        )
-        found = _boxes(archive)
-        if len(found.names) != COUNTS[part]:
-            raise DamagedError(
-                f"{archive} has {len(found.names):,} numbers, and the original {part}.tar.gz "
-                f"{COUNTS[part]:,}: it is another file"
-            )
-        if not found.digits.all():
-            raise DamagedError(_no_box(archive, found.names[found.digits == 0][0]))
-        write_whole(file, lambda opened: np.savez(opened, **found._asdict()))
-    with np.load(file) as stored:
+    with contextlib.suppress(*_DAMAGE), file.open("rb") as opened, np.load(opened) as stored:
         return svhn_archive.Numbers(**stored)
+    print(
+        f"preparing {archive}, once: reading the boxes of its digits",
+        file=sys.stderr,
+        flush=True,
+    )
+    found = _boxes(archive)
+    if len(found.names) != COUNTS[part]:
+        raise DamagedError(
+            f"{archive} has {len(found.names):,} numbers, and the original {part}.tar.gz "
+            f"{COUNTS[part]:,}: it is another file"
+        )
+    if not found.digits.all():
+        raise DamagedError(_no_box(archive, found.names[found.digits == 0][0]))
+    write_whole(file, lambda opened: np.savez(opened, **found._asdict()))
+    return found
 
 
 def _boxes(archive: Path) -> svhn_archive.Numbers:
@@ -173,9 +184,8 @@ def _fill(archive: Path, numbers: svhn_archive.Numbers, work: Path) -> None:
     names, boxes = numbers.names[kept], numbers.boxes[kept]
     rows = {name: row for row, name in enumerate(names.tolist())}
     images, noted = work / "images.npy", work / "done.npy"
-    if images.exists() and noted.exists():
-        done = np.load(noted)
-    else:
+    done = _done(images, noted, len(names))
+    if done is None:
         _check_room(work, len(names))
         done = np.zeros(len(names), bool)
         # Full length from the start; it takes disk space as it is filled.
@@ -226,6 +236,15 @@ def _fill(archive: Path, numbers: svhn_archive.Numbers, work: Path) -> None:
             f"{archive} lacks {(~done).sum():,} of the pictures that {svhn_archive.BOXES} names, the "
             f"first of them {names[~done][0]}: download it again"
         )
+
+
+def _done(images: Path, noted: Path, count: int) -> np.ndarray | None:
+    """Returns which of so many images are done, bool [N]; None to begin, as after a power cut."""
+    with contextlib.suppress(*_DAMAGE):
+        done = np.load(noted)
+        whole = np.load(images, mmap_mode="r").shape == (count, *_SHAPE)
+        return done if whole and done.shape == (count,) and done.dtype == bool else None
+    return None
 
 
 def _blocks(files: Iterator[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:

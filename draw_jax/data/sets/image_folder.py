@@ -1,5 +1,6 @@
 """A folder of your own pictures as a data set: found, cropped, resized and split, decoded once."""
 
+import dataclasses
 import errno
 import hashlib
 import os
@@ -107,12 +108,13 @@ def read(
         places = {name: place for place, name in enumerate(classes)}
         return images, np.array([places[_class(file)] for file in kept], np.int32)
 
-    return cache.decoded_once(
+    read = cache.decoded_once(
         f"image_folder-{split}",
         f"{folder.resolve()} {split} {height} {width} {channels}",
         _fingerprint(files, image_shape, classes),
         decode,
     )
+    return dataclasses.replace(read, classes=len(classes) or None)
 
 
 def split_of(name: str) -> str:
@@ -144,6 +146,14 @@ def open_picture(
     """
     with warnings.catch_warnings(action="ignore"):  # Pillow's, about odd and about large files
         return _open(path, channels, need)
+
+
+def why_not(error: Exception) -> str:
+    """Return what `open_picture` could not do, from what it raised."""
+    if isinstance(error, Image.DecompressionBombError):
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return f"more than {limit:,} pixels, the limit; shrink it"
+    return getattr(error, "strerror", None) or "no PNG, JPEG or WebP picture, or broken"
 
 
 def _open(path: str | os.PathLike[str], channels: int, need: int | None) -> Image.Image:
@@ -260,7 +270,7 @@ def _image(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray | str:
         if isinstance(error, FileNotFoundError):
             return "no such file"
         if isinstance(error, Image.DecompressionBombError):
-            return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, the limit; shrink it"
+            return why_not(error)
         if isinstance(error, Image.UnidentifiedImageError):
             return f"not a picture in {', '.join(_FORMATS)}"
         return f"broken: {in_a_line(error, 100)}"

@@ -102,6 +102,8 @@ def read(data_dir: Path, manual_dir: str, split: str, flags: str, seed: int | No
         try:
             if not path.exists():
                 _prepare(part, folder, manual_dir)
+            elif not manual_dir:
+                svhn_numbers.tidy(part, folder)
             files.append(_opened(path))
         except (OSError, DataNotFound) as error:
             raise DataNotFound(_not_found(split, folder, manual_dir, str(error), flags)) from None

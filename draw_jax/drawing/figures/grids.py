@@ -132,6 +132,11 @@ def with_nearest(
     return picture
 
 
+def spaced(count: int) -> list[int]:
+    """Returns at most five places of so many, evenly spaced, the first and the last among them."""
+    return np.unique(np.rint(np.linspace(0, count - 1, min(count, 5))).astype(int)).tolist()
+
+
 def picked(sample_grids: Sequence[tuple[int, np.ndarray]]) -> list[tuple[int, Image.Image]]:
     """Returns a picture of at most five sets of samples, evenly spaced, with the step of each.
 
@@ -141,7 +146,7 @@ def picked(sample_grids: Sequence[tuple[int, np.ndarray]]) -> list[tuple[int, Im
     """
     if not len(sample_grids):
         return []
-    chosen = np.unique(np.rint(np.linspace(0, len(sample_grids) - 1, 5)).astype(int))
+    chosen = spaced(len(sample_grids))
     columns = max(4, 16 // len(chosen))
     pictures = []
     for step, images in (sample_grids[k] for k in chosen):
