@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from draw_jax.model import attention, likelihood, losses
+from draw_jax.model.gradients.layers import WHOLE_FLOAT32
 from draw_jax.model.layers import LSTM, Linear, Share
 
 _FLOAT32 = jnp.float32
@@ -84,10 +85,10 @@ class DrawCell(nn.Module):
             ]
         )
         self._splits = [patch, patch + (5 if self.write_size else 0)]
-        # Windows are in pixels: bfloat16 would move them enough to turn the gradient.
+        # Windows are in pixels: fewer bits would move them enough to turn the gradient.
         self.heads = Linear(
             len(bias),
-            "float32" if self.read_size or self.write_size else self.dtype,
+            WHOLE_FLOAT32 if self.read_size or self.write_size else self.dtype,
             lambda key, shape, dtype: jnp.asarray(bias, dtype),
         )
 

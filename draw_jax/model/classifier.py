@@ -13,6 +13,7 @@ import optax
 
 from draw_jax.model import attention
 from draw_jax.model.gradients import unroll
+from draw_jax.model.gradients.layers import WHOLE_FLOAT32
 from draw_jax.model.layers import LSTM, Linear, check_fields, check_images
 from draw_jax.model.task import Model, Task, Terms, Variables
 
@@ -70,10 +71,10 @@ class GlimpseClassifier(nn.Module):
         self.cell_0 = self.param("cell_0", zeros, (self.lstm_size,), _FLOAT32)
         self.lstm = LSTM(self.lstm_size, self.dtype)
         window = attention.raw_bias(self.read_delta, self.read_sigma)
-        # Windows are in pixels: bfloat16 would move them.
+        # Windows are in pixels: fewer bits would move them.
         self.heads = Linear(
             self.classes + 5,
-            "float32",
+            WHOLE_FLOAT32,
             lambda key, shape, dtype: jnp.zeros(shape, dtype).at[-5:].set(jnp.asarray(window)),
         )
 

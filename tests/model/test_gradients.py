@@ -1,6 +1,7 @@
 import functools
 
 import jax
+import jax.extend
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from draw_jax.model import gradients
+from draw_jax.model import build, gradients
+from draw_jax.model.classifier import GlimpseClassifier
 from draw_jax.model.gradients import windows
+from draw_jax.model.variants.ram import Ram
 from tests import reference
 from tests.model.helpers import CASES, SHAPES, finite_differences, make_windows, normal, pull_back
 
@@ -63,6 +66,45 @@ def test_sums_over_pixels_are_products_in_full_precision():
     jaxpr = jax.make_jaxpr(windows._sum)(np.ones((2, 3), np.float32))
     (product,) = [e for e in jaxpr.eqns if e.primitive.name == "dot_general"]
     assert set(product.params["precision"]) == {jax.lax.Precision.HIGHEST}
+
+
+def products(jaxpr):
+    """Yields the operands' types and the precision of all products with weights."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            if any(equation.params["dimension_numbers"][1]):  # filters and images, by examples
+                continue
+            types = {str(operand.aval.dtype) for operand in equation.invars}
+            yield types, equation.params["precision"]
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from products(inner)
+
+
+@pytest.mark.parametrize("kind", ["draw", "classifier", "ram"])
+def test_what_gives_a_window_is_multiplied_in_full_precision_on_every_device(tiny, kind):
+    """With bfloat16, what is left in float32 is all of the windows, forward and backward."""
+    if kind == "draw":
+        model, variables = tiny(dtype="bfloat16")
+    else:
+        fields = {"image_shape": (9, 7, 1), "time_steps": 3, "read_size": 3, "classes": 4}
+        make = GlimpseClassifier if kind == "classifier" else Ram
+        fields |= {"lstm_size": 6} if kind == "classifier" else {"core_size": 6, "scales": 2}
+        model = make(dtype="bfloat16", **fields)
+        variables = build.initial_variables(model, jax.random.key(0))
+    x, labels = jnp.zeros((2, *model.image_shape)), jnp.zeros(2, int)
+
+    def loss(params):
+        terms = build.task(model).loss_terms({"params": params}, x, labels, jax.random.key(0))
+        return sum(term.sum() for term in terms.values())
+
+    found = list(products(jax.make_jaxpr(jax.grad(loss))(variables["params"]).jaxpr))
+    highest = (jax.lax.Precision.HIGHEST,) * 2
+    assert {str(p) for types, p in found if types == {"bfloat16"}} == {"None"}
+    whole = [p for types, p in found if types == {"float32"}]
+    if kind == "ram":  # has other heads, and no gradient from its location to its core
+        assert whole.count(highest) == 2
+    else:
+        assert len(whole) >= 3 and set(whole) == {highest}
 
 
 @pytest.mark.parametrize(("leading", "channels"), [((), 1), ((3,), 3), ((2, 2), 3)])

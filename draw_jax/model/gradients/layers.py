@@ -9,6 +9,9 @@ import numpy as np
 
 from draw_jax.model.gradients.rule import one_type, with_gradient
 
+Precision = jax.lax.Precision | None  # of a product's float32 operands; None: as the device likes
+WHOLE_FLOAT32 = "whole float32"  # operands of windows: they are positions in pixels
+
 
 def product(x: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
     """Returns x kernel, [B, K] and [K, N] to [B, N], in the kernel's type, at least float32.
@@ -17,6 +20,8 @@ def product(x: jax.Array, kernel: jax.Array, dtype: str) -> jax.Array:
     rounded to `dtype`; all three products accumulate in float32. (Automatic differentiation would
     leave the incoming gradient in float32, and a product of mixed types is as slow as its wider
     type.) A float64 kernel is multiplied in float64 throughout, whatever `dtype` says.
+
+    JAX lets a GPU or a TPU round float32 operands to fewer bits, but not those of `WHOLE_FLOAT32`.
     """
     kernel = jnp.asarray(kernel)
     out = jnp.promote_types(kernel.dtype, jnp.float32)
@@ -28,29 +33,41 @@ def operand_type(kernel: jax.Array, dtype: str) -> str:
     return "float64" if kernel.dtype == jnp.float64 else dtype
 
 
+def _rounded(x: jax.Array, dtype: str) -> jax.Array:
+    return x.astype("float32" if dtype == WHOLE_FLOAT32 else dtype)
+
+
+def _precision(dtype: str) -> jax.lax.Precision | None:
+    return jax.lax.Precision.HIGHEST if dtype == WHOLE_FLOAT32 else None
+
+
 def _product_fwd(x, kernel, dtype):
-    x, kernel = x.astype(dtype), kernel.astype(dtype)
-    return _accumulate(x, kernel), (x, kernel)
+    x, kernel = _rounded(x, dtype), _rounded(kernel, dtype)
+    return _accumulate(x, kernel, _precision(dtype)), (x, kernel)
 
 
 def _product_bwd(dtype, saved, d_out):
     x, kernel = saved
-    d_out = d_out.astype(dtype)
-    return _times_transposed(d_out, kernel), _sum_of_outer_products(x, d_out)
+    d_out, precision = _rounded(d_out, dtype), _precision(dtype)
+    return (
+        _times_transposed(d_out, kernel, precision),
+        _sum_of_outer_products(x, d_out, precision),
+    )
 
 
 _product = with_gradient(_product_fwd, _product_bwd, static=(2,))
 
 
-def _accumulate(a: jax.Array, b: jax.Array) -> jax.Array:
+def _accumulate(a: jax.Array, b: jax.Array, precision: Precision) -> jax.Array:
     """Returns the matrix product a b of one type, summed in that type or float32 if it is wider."""
-    return jnp.matmul(a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
+    wider = jnp.promote_types(a.dtype, jnp.float32)
+    return jnp.matmul(a, b, precision=precision, preferred_element_type=wider)
 
 
 _MORE = 8  # zeros after a transposed operand
 
 
-def _times_transposed(a: jax.Array, b: jax.Array) -> jax.Array:
+def _times_transposed(a: jax.Array, b: jax.Array, precision: Precision) -> jax.Array:
     """Returns a b^T, [M, N] and [K, N] to [M, K], as `_accumulate` does.
 
     On CPUs a product in bfloat16 takes up to three times as long if it transposes an operand.
@@ -58,17 +75,17 @@ def _times_transposed(a: jax.Array, b: jax.Array) -> jax.Array:
     """
 
     def transposed_before(a: jax.Array, b: jax.Array) -> jax.Array:
-        return _accumulate(a, jnp.pad(b.T, ((0, 0), (0, _MORE))))[:, : len(b)]
+        return _accumulate(a, jnp.pad(b.T, ((0, 0), (0, _MORE))), precision)[:, : len(b)]
 
     def by_the_product(a: jax.Array, b: jax.Array) -> jax.Array:
-        return _accumulate(a, b.T)
+        return _accumulate(a, b.T, precision)
 
     if a.dtype != jnp.bfloat16:
         return by_the_product(a, b)
     return jax.lax.platform_dependent(a, b, cpu=transposed_before, default=by_the_product)
 
 
-def _sum_of_outer_products(x: jax.Array, d_out: jax.Array) -> jax.Array:
+def _sum_of_outer_products(x: jax.Array, d_out: jax.Array, precision: Precision) -> jax.Array:
     """Returns the sum of x^T d_out over all axes but the last, [..., K] and [..., N] to [K, N].
 
     The axes are not merged. Where devices share the examples, each sums its own and sends only
@@ -79,7 +96,7 @@ def _sum_of_outer_products(x: jax.Array, d_out: jax.Array) -> jax.Array:
     def product_over(x: jax.Array, x_axes: tuple[int, ...], d_out: jax.Array) -> jax.Array:
         wider = jnp.promote_types(x.dtype, jnp.float32)
         dimensions = ((x_axes, axes), ((), ()))
-        return jax.lax.dot_general(x, d_out, dimensions, preferred_element_type=wider)
+        return jax.lax.dot_general(x, d_out, dimensions, precision, wider)
 
     def transposed_before(x: jax.Array, d_out: jax.Array) -> jax.Array:
         more = [(0, _MORE)] + [(0, 0)] * len(axes)
@@ -197,7 +214,7 @@ def _replayed_bwd(dtype, gates, saved, d_out):
     kernel, result = saved
     if gates:
         (d_out,) = _gate_activations_bwd(result, d_out)
-    d_x = _times_transposed(d_out.astype(dtype), kernel.astype(dtype))
+    d_x = _times_transposed(_rounded(d_out, dtype), _rounded(kernel, dtype), _precision(dtype))
     return d_x, jnp.zeros_like(kernel), jnp.zeros_like(result), d_out
 
 
@@ -212,7 +229,7 @@ def weight_gradients(x: jax.Array, d_out: jax.Array, dtype: str) -> tuple[jax.Ar
         d_out: the gradient by x kernel + bias, [T, B, N].
         dtype: of the operands, as `operand_type` gives it.
     """
-    d_kernel = _sum_of_outer_products(x.astype(dtype), d_out.astype(dtype))
+    d_kernel = _sum_of_outer_products(_rounded(x, dtype), _rounded(d_out, dtype), _precision(dtype))
     return d_kernel, d_out.sum(axis=(0, 1))
 
 

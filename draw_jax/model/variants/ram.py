@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from draw_jax.model import classifier
 from draw_jax.model.attention import Window
+from draw_jax.model.gradients.layers import WHOLE_FLOAT32
 from draw_jax.model.layers import Linear, check_fields, check_images
 from draw_jax.model.task import Task, Terms, Variables
 from draw_jax.model.variants import retina
@@ -81,7 +82,7 @@ class Ram(nn.Module):
         self.glimpse = Linear(self.feature_size, self.dtype)
         self.core = Linear(self.core_size, self.dtype)
         self.classification = Linear(self.classes, "float32")
-        self.location = Linear(2, "float32")
+        self.location = Linear(2, WHOLE_FLOAT32)  # in pixels, in the end
         self.baseline = Linear(1, "float32")
 
     def __call__(self, x: jax.Array, noise: jax.Array, trace: bool = False) -> Episode:
