@@ -128,9 +128,11 @@ def main() -> int:
         network = _STEP_MS.value, _FIXED_MS.value, _BANDWIDTH.value, _LATENCY.value
         found = {n: estimate(n, told.bytes, *network) for n in _GPUS.value}
         cells = [[f"{n}", *(measuring.number(v) for v in e)] for n, e in found.items()]
-        names = ["devices", "all-reduce, ms", "images a second, each its batch", "one batch shared"]
+        batch = config.train.batch_size
+        names = ["devices", "all-reduce, ms", f"speed-up, a batch of {batch} on each device"]
+        names.append(f"speed-up, one batch of {batch} shared")
         print("\n" + measuring.table(names, cells))
-        print("\nin multiples of one device; an estimate, see --help")
+        print("\nan estimate, see --help")
         figures["estimate"] = {n: e._asdict() for n, e in found.items()}
     measuring.write_json(figures)
     return 0

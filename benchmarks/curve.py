@@ -8,6 +8,7 @@ over the last 5,000 updates.
 """
 
 import math
+import statistics
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,24 +120,30 @@ def settled(rows: list[dict[str, Any]], metric: str, over: int) -> list[str]:
         )
     wide = max(1, over // 5)
 
-    def mean(end: int) -> float:
+    def mean(end: int) -> tuple[float, float]:
         near = [value for step, value in values["train"].items() if end - wide < step <= end]
         if not near:
             raise ValueError(f"--settled: no training batch was logged near update {end}")
-        return sum(near) / len(near)
+        spread = statistics.stdev(near) if len(near) > 1 else 0.0
+        return statistics.fmean(near), spread / math.sqrt(len(near))
 
-    pairs = {
-        f"training, means of {wide:,} updates": (mean(before), mean(last)),
-        "validation": (values["validation"][before], values["validation"][last]),
-    }
+    (old, its), (new, error) = mean(before), mean(last)
+    then, now = (values["validation"][step] for step in (before, last))
     return [
-        f"{name}: {_change(old, new)} from update {before:,} to {last:,}"
-        for name, (old, new) in pairs.items()
+        f"{name}: {change} from update {before:,} to {last:,}"
+        for name, change in (
+            (f"training, means of {wide:,} updates", _change(old, new, math.hypot(its, error))),
+            ("validation", _change(then, now)),
+        )
     ]
 
 
-def _change(old: float, new: float) -> str:
-    return f"{100 * (new / old - 1):+.2f} %" if old else f"{old:g} to {new:g}"
+def _change(old: float, new: float, error: float = 0.0) -> str:
+    """Returns a change in percent, with its standard error if there is one."""
+    if not old:
+        return f"{old:g} to {new:g}"
+    after = f" +- {100 * error / abs(old):.2f}" if error else ""
+    return f"{100 * (new / old - 1):+.2f}{after} %"
 
 
 def level(text: str) -> tuple[str, float]:

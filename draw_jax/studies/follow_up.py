@@ -29,7 +29,7 @@ from draw_jax.system import cli, compilation, devices, files
 from draw_jax.training import config as settings
 from draw_jax.training import loop, signals
 
-_GENERATED = 1_000  # images of measure 7
+_GENERATED = 1_000  # images of the nearest-image NLL
 _WEIGHTED = 10  # K of the importance-weighted bound
 _MOST_SEEDS = 100
 
@@ -65,7 +65,7 @@ def configuration(row: Row, seed: int, updates: int) -> ConfigDict:
 
     Raises:
         ValueError: if --set names no field of it, gives a value of another type, or a likelihood
-            that has no measure 7.
+            that has no nearest-image NLL.
     """
     config = importlib.import_module(f"draw_jax.configs.{row.config}").get_config()
     config.seed = seed
@@ -83,7 +83,7 @@ def configuration(row: Row, seed: int, updates: int) -> ConfigDict:
             ) from None
     if config.model.likelihood != "bernoulli":
         raise ValueError(
-            "--set: expected model.likelihood=bernoulli, as measure 7 is of binary images, got "
+            "--set: expected model.likelihood=bernoulli, as the nearest-image NLL is of binary images, got "
             f"{config.model.likelihood!r}"
         )
     return config
@@ -147,7 +147,7 @@ def kept(run: Path, config: ConfigDict) -> dict[str, Any] | None:
 
 
 def measure(run: Path, config: ConfigDict, stop: signals.Stop) -> dict[str, Any]:
-    """Returns a run's losses on validation and measure 7, and keeps them in a file beside it.
+    """Returns a run's losses on validation and nearest-image NLL, and keeps them in a file beside it.
 
     They are those of `evaluate.py --split=validation --importance_samples=10 --nearest_nll=1000`: of
     the checkpoint that is best on validation. `minutes` are those of all updates only, by the
@@ -185,7 +185,7 @@ def measure(run: Path, config: ConfigDict, stop: signals.Stop) -> dict[str, Any]
     text = json.dumps(found)
     files.write_whole(_file(run), lambda file: file.write(f"{text}\n".encode()))
     print(
-        f"{run}: negative ELBO {found['elbo_loss']:.2f}, measure 7 {found['nearest_nll']:.0f}",
+        f"{run}: negative ELBO {found['elbo_loss']:.2f}, nearest-image NLL {found['nearest_nll']:.0f}",
         flush=True,
     )
     return found
@@ -222,19 +222,19 @@ def write(
 
 def _text(measured: results.Measured, chosen: list[Row], seeds: int, links: dict[str, str]) -> str:
     changed = f" and {', '.join(_settings())}" if _SET.value else ""
+    one = all(len(runs) == 1 for runs in measured.values() if runs)
+    of = "are of one seed" if one else "are means over seeds with their standard errors"
     said = (
-        f"Each run has {_UPDATES.value:,} updates{changed}. Numbers are means over seeds with their standard "
-        f"errors, in nats. The importance-weighted bound is of K = {_WEIGHTED} samples; minutes are those "
+        f"Each run has {_UPDATES.value:,} updates{changed}. Numbers {of}, in nats. The importance-weighted bound is of K = {_WEIGHTED} samples; minutes are those "
         "of the updates alone, on the machine that made the run."
     )
     parts = [said, results.table(measured, chosen, seeds, _UPDATES.value)]
     if classified := results.classified(measured, chosen):
         parts.append(classified)
+    if results.compared(measured, chosen):
+        parts.append(results.worth_table(measured, chosen))
     if "worth" in links:
-        parts += [
-            results.worth_table(measured, chosen),
-            f"![what each change costs]({links['worth']})",
-        ]
+        parts.append(f"![what each change costs]({links['worth']})")
     for row in chosen:
         if link := links.get(_kernels(row)):
             parts.append(f"![kernels of {row.system}, seed {_first(measured, row)}]({link})")

@@ -73,7 +73,10 @@ def main() -> int:
     prepare = functools.partial(splits.prepare, binarization=config.data.binarization)
     found = look(model, variables, split, prepare, min(len(split), _IMAGES.value))
     print(f"{found.on.shape[1]:,} images of {_SPLIT.value}\n")
-    print("| glimpse | on the digit, % of images | errors after it, % | on it, % | elsewhere, % |")
+    print(
+        "| glimpse | window's centre on the digit, % of images | errors after this glimpse, % of all "
+        "images | % of those on the digit | % of the others |"
+    )
     print("|---|---|---|---|---|")
     for step, (on, wrong) in enumerate(zip(*found, strict=True), start=1):
         print(

@@ -19,10 +19,10 @@ _MEASURES = (
     ("elbo_loss", "negative ELBO, validation", 2),
     ("importance_weighted_nll", "its importance-weighted bound", 2),
 )
-# The two readings of measure 7, each of three numbers.
+# The two readings of the report's measure 7, the nearest-image NLL, each of three numbers.
 _READINGS = (
-    ("nearest_nll", "measure 7: mean / standard deviation / maximum"),
-    ("nearest_rounded_nll", "of images of 0 and 1"),
+    ("nearest_nll", "nearest-image NLL: mean / standard deviation / maximum"),
+    ("nearest_rounded_nll", "the same, both images rounded to 0 and 1"),
 )
 
 
@@ -118,9 +118,9 @@ def worth_table(measured: Measured, rows: Sequence[Row]) -> str:
 
 
 def chart(measured: Measured, rows: Sequence[Row], path: Path) -> Path | None:
-    """Draws `worth_table` and returns its path; None if no rows compare."""
+    """Draws `worth_table` and returns its path; None if no two rows compare with others."""
     shown = compared(measured, rows)
-    if not shown:
+    if len(shown) < 2:
         return None
     first, systems = shown[0].base, {row.config: row.system for row in rows}
     costs = [worth(measured, row) for row in shown]

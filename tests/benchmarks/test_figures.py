@@ -158,7 +158,7 @@ def test_how_much_the_curves_changed_over_the_last_updates(curve):
     losses = {5: 90.0, 10: 80.0, 15: 70.0, 20: 79.0}
     rows += [{"step": k, "split": "validation", "elbo_loss": v} for k, v in losses.items()]
     assert curve.settled(rows, "elbo_loss", 10) == [
-        "training, means of 2 updates: -20.00 % from update 10 to 20",
+        "training, means of 2 updates: -20.00 +- 9.27 % from update 10 to 20",  # hypot(5, 1) / 55
         "validation: -1.25 % from update 10 to 20",
     ]
     with pytest.raises(ValueError, match="got 7; it was at 5, 10, 15, 20"):

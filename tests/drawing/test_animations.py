@@ -19,7 +19,7 @@ def test_an_animation_reads_back_with_its_frames(tmp_path, kind, channels):
     )
     durations = []
     with Image.open(path) as picture:
-        assert picture.n_frames == 7 and picture.info["loop"] == 0
+        assert picture.n_frames == 8 and picture.info["loop"] == 0
         # Beneath the sheet stand t with its bar, and the legend, which is wider.
         assert picture.size[1] >= 2 * 42 + 2 + 2 * look.LINE and picture.size[0] >= 2 * 42 + 2
         for t in range(7):
@@ -39,7 +39,14 @@ def test_an_animation_reads_back_with_its_frames(tmp_path, kind, channels):
                 elif channels == 1:
                     # 168 greys for 256, and 84 beneath a border
                     np.testing.assert_allclose(there.astype(int), panel, atol=1)
-    assert durations == [200] * 6 + [1500]
+        picture.seek(7)  # the last picture once more, with nothing on it
+        picture.load()
+        assert picture.info["duration"] == 1500
+        shown = np.asarray(picture.convert("RGB"))[:86, :86]
+        assert not coloured(shown, look.WRITE).any()
+        if kind == "webp":
+            np.testing.assert_array_equal(shown[2:42, 2:42], enlarged(frames[6, 0], 5))
+    assert len(set(durations)) == 1 and 150 <= durations[0] <= 200
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp"])

@@ -106,11 +106,13 @@ def test_a_legend_explains_each_colour_and_takes_the_lines_it_needs():
     entries = rectangles.legend(look.READ, look.WRITE)
     assert [text for _, text in entries][:2] == ["read window", "write window"]
     assert "\N{GREEK SMALL LETTER SIGMA}" in entries[2][1]
-    for (swatch, _), colour in zip(entries, (look.READ, look.WRITE, look.READ), strict=True):
+    assert entries[3][1] == "dashed: larger than the image; none: off it"
+    colours = (look.READ, look.WRITE, look.READ, look.READ)
+    for (swatch, _), colour in zip(entries, colours, strict=True):
         assert coloured(swatch, colour).any() and swatch.shape[0] <= look.LINE
     wide, narrow = look.legend(entries, 900), look.legend(entries, 120)
     assert wide.size == (900, look.LINE)
-    assert narrow.height == 2 * look.LINE and narrow.width > 120
+    assert narrow.height == 3 * look.LINE and narrow.width > 120
     for picture in (wide, narrow):
         pixels = np.asarray(picture)
         assert coloured(pixels, look.READ).any() and coloured(pixels, look.WRITE).any()
@@ -127,10 +129,20 @@ def test_a_window_outside_leaves_the_panel_alone(centre):
     np.testing.assert_array_equal(rectangles.draw_window(panel, window, 3, 3), panel)
 
 
-def test_a_window_larger_than_the_image_leaves_the_panel_alone():
-    panel = enlarged(pictures(10, 10, 1), 3)
-    drawn = rectangles.draw_window(panel, one_window(5.5, 5.5, 1.0, 100.0), 3, 3)
-    np.testing.assert_array_equal(drawn, panel)
+@pytest.mark.parametrize("sigma_sq", [1.0, 1e4])
+def test_a_window_larger_than_the_image_is_a_dashed_line_at_its_edge(sigma_sq):
+    panel = enlarged(pictures(10, 10, 1), 30)
+    drawn = rectangles.draw_window(panel, one_window(5.5, 5.5, sigma_sq, 100.0), 3, 30)
+    red = coloured(drawn, look.WRITE)
+    assert not red[2:-2, 2:-2].any()  # a line of 2 pixels, and nothing within
+    np.testing.assert_array_equal(drawn[~red], panel[~red])
+    for side in (red[0], red[-1], red[:, 0], red[:, -1]):
+        assert 0.4 < side.mean() < 0.6
+    # Whatever reaches into the image is drawn as it is.
+    inside = rectangles.draw_window(panel, one_window(5.5, 5.5, 1.0, 4.9), 3, 30)
+    assert (
+        coloured(inside, look.WRITE)[3:-3, 3:-3].any() and not coloured(inside, look.WRITE)[0].any()
+    )
 
 
 def test_a_window_partly_outside_shows_its_inner_sides():

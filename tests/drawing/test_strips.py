@@ -25,7 +25,8 @@ def test_a_window_of_a_film_strip_stays_in_its_panel():
     frames = np.zeros((3, 2, 8, 8, 1), np.float32)
     windows = some_windows(3, 2)
     for values in vars(windows).values():
-        values[:] = 100.0  # all of them outside ...
+        values[:] = 1000.0  # all of them outside ...
+    windows.delta[:] = 1.0
     windows.g_x[1, 1], windows.g_y[1, 1] = 8.0, 4.0  # ... but one, which crosses the right edge
     windows.delta[1, 1], windows.sigma_sq[1, 1] = 2.0, 1.0
     plain = np.asarray(strips.film_strip(frames, scale=5))
@@ -127,8 +128,9 @@ def test_a_reconstruction_has_a_row_for_each_thing_given():
     rows = reconstruct().height
     errors = 2 * pictures(4, 2, 8, 8, 1) - 1
     glimpses = 3 * pictures(4, 2, 3, 3, 1) - 1
-    assert reconstruct(errors=errors).height == rows + 42
-    assert reconstruct(errors=errors, glimpses=glimpses).height == rows + 2 * 42
+    legend = look.LINE  # which explains the shades of errors in a line more
+    assert reconstruct(errors=errors).height == rows + 42 + legend
+    assert reconstruct(errors=errors, glimpses=glimpses).height == rows + 2 * 42 + legend
 
 
 def test_bars_are_as_tall_as_the_kl_on_one_scale_for_all_images():

@@ -31,7 +31,7 @@ def animation(
     """Writes a looping grid of samples being drawn, a picture per time step, and returns its path.
 
     Beneath it stands t, and a bar that fills up with it, so that no two pictures are alike; with
-    windows, a legend as well.
+    windows, a legend as well, and at last one picture more without them.
 
     Args:
         frames: [T, B, H, W, C] in [0, 1], mean images sigma(c_t).
@@ -58,21 +58,23 @@ def animation(
     if columns < 1:
         raise ValueError(f"expected columns >= 1, got {columns}")
     rows = math.ceil(count / columns)
-    look.check_sheet(rows, columns, height, width, scale, time_steps)
+    count_pictures = time_steps + (windows is not None)  # the last without a mark on it
+    look.check_sheet(rows, columns, height, width, scale, count_pictures)
     longest = max(rows * (height * scale + PADDING), columns * (width * scale + PADDING))
     _check_sides(kind, longest, 4 * LINE)
     entries = [] if windows is None else rectangles.legend(colour)
 
     def pictures() -> Iterator[Image.Image]:
-        for t in range(1, time_steps + 1):
-            panels = strips.strip(frames, windows, glimpse_size, colour, [t], scale)[:, 0]
+        for k in range(1, count_pictures + 1):
+            t, shown = min(k, time_steps), windows if k <= time_steps else None
+            panels = strips.strip(frames, shown, glimpse_size, colour, [t], scale)[:, 0]
             sheet = Image.fromarray(grids.tile(panels, columns))
             legend = [look.legend(entries, sheet.width)] if entries else []
             wide = max(part.width for part in (sheet, *legend))
             yield look.stack([sheet, clock(t, time_steps, wide), *legend])
 
     is_grey = frames.shape[-1] == 1
-    return save(pictures(), path, time_steps, is_grey, (colour,), seconds, hold_seconds)
+    return save(pictures(), path, count_pictures, is_grey, (colour,), seconds, hold_seconds)
 
 
 def save(
@@ -88,9 +90,9 @@ def save(
     """Writes a looping animation, a picture per time step, and returns its path.
 
     Args:
-        pictures: T of one size, whose text is grey.
+        pictures: of one size, whose text is grey.
         path: as for `animation`, like the times that follow.
-        time_steps: T.
+        time_steps: the number of pictures.
         is_grey: whether the pictures are grey except for `colours`.
         colours: first that of the rectangles, which are half transparent, then those of other marks.
         seconds: for all of them.

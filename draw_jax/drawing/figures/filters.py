@@ -58,7 +58,7 @@ def filter_grid(
         g_x, g_y = centres_x.mean(), centres_y.mean()
         axes.plot(g_x, g_y, "+", color=curves.rgb(look.WRITE), markersize=14, markeredgewidth=2)
         box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"}
-        axes.annotate("$(g_X, g_Y)$", (g_x, g_y), (8, 8), textcoords="offset points", bbox=box)
+        axes.annotate("$(g_X, g_Y)$", (g_x, g_y), (15, 13), textcoords="offset points", bbox=box)
         ends = {"arrowstyle": "<->", "color": curves.rgb(look.WRITE), "linewidth": 1.5}
         axes.annotate(
             "", (centres_x[1], centres_y[0]), (centres_x[0], centres_y[0]), arrowprops=ends

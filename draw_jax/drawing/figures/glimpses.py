@@ -252,11 +252,11 @@ def _entries(seen: Seen) -> list[tuple[np.ndarray, str]]:
     """Returns the entries of the legend."""
     paper = np.full((12, 18, 3), _PAPER, np.uint8)
     paper[6:, 1:5], paper[1:, 7:11], paper[8:, 13:17] = SHADE, INK, SHADE
-    (swatch, name), thick = rectangles.legend(READ)
+    (swatch, name), thick, larger = rectangles.legend(READ)
     narrowest = name if len(seen.glimpses) == 1 else "window of the narrowest patch"
     if seen.finer is not None:
         narrowest += " and of the net"
-    entries = [(swatch, narrowest), *([thick] if seen.blurred else [])]
+    entries = [(swatch, narrowest), *([thick] if seen.blurred else []), larger]
     entries.append((paper, "probability of each class after the glimpse (full height: 1)"))
     entries.append((np.full((12, 6, 3), INK, np.uint8), "answer: the most probable class"))
     if seen.labels is not None:

@@ -115,6 +115,10 @@ def reconstruction(
         lines.append(line)
     colours = [READ] * (read_windows is not None) + [WRITE] * (write_windows is not None)
     entries = rectangles.legend(*colours) if colours else []
+    if errors is not None:
+        shades = np.repeat(np.array([0, 128, 255], np.uint8), 12)
+        swatch = np.broadcast_to(shades[None, :, None], (12, 36, 3))
+        entries.append((swatch, "error, input - canvas: -1 black, 0 grey, 1 white"))
     entries += [
         (_swatch(INK), "KL in nats of the steps shown above"),
         (_swatch(SHADE), f"KL of the others, t = 1 to {time_steps} from left to right"),

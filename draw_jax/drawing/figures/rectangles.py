@@ -12,6 +12,7 @@ from draw_jax.drawing.figures.look import BACKGROUND, PADDING, READ, WRITE, Colo
 OPACITY = 0.5
 LINE_PER_PANEL = 1 / 150  # width of the line / the panel's shorter side; at least one pixel
 BORDER_PER_SIGMA = 0.75  # border width / sigma, both in image pixels
+_SWATCH = 15  # pixels of a legend's panel
 MAX_BORDER = 1 / 8  # of the panel's shorter side, so that a very blurred window hides no picture
 
 
@@ -82,7 +83,8 @@ def draw_window(
 
     A thin line is the rectangle, and the border, centred on it and half transparent, is as wide
     as `border_width` says. What lies outside the panel is left out, so a side beyond the image is
-    not seen, and a window wholly outside leaves the panel as it was.
+    not seen, and a window wholly outside leaves the panel as it was. A window that contains the
+    whole image has a dashed line at the panel's edge instead.
 
     Args:
         picture: uint8 [H * scale, W * scale, 3], one enlarged image.
@@ -108,7 +110,16 @@ def draw_window(
     beneath = _outline(edges, border, scale, height, width)
     result[beneath] = blend(picture[beneath], colour)
     result[_outline(edges, line, scale, height, width)] = colour
+    if max(edges[:2]) < 0.5 and edges[2] > width / scale + 0.5 and edges[3] > height / scale + 0.5:
+        result[_dashes(line, height, width)] = colour
     return result
+
+
+def _dashes(line: int, height: int, width: int) -> np.ndarray:
+    """Returns which pixels are on a dashed line at a panel's edge: bool [height, width]."""
+    rows, columns = np.indices((height, width))
+    off = np.minimum(np.minimum(rows, height - 1 - rows), np.minimum(columns, width - 1 - columns))
+    return (off < line) & ((rows + columns) // (4 * line) % 2 == 0)
 
 
 def _outline(
@@ -144,12 +155,18 @@ def legend(*colours: Colour) -> list[tuple[np.ndarray, str]]:
     names = {READ: "read window", WRITE: "write window"}
     entries = [(_swatch(colour, 2), names.get(colour, "window")) for colour in colours]
     text = "thick border: blurred (width proportional to \N{GREEK SMALL LETTER SIGMA})"
-    return [*entries, (_swatch(colours[0], 1, 5), text)]
+    larger = np.zeros((_SWATCH, _SWATCH, 3), np.uint8)
+    larger[_dashes(1, _SWATCH, _SWATCH)] = colours[0]
+    return [
+        *entries,
+        (_swatch(colours[0], 1, 5), text),
+        (larger, "dashed: larger than the image; none: off it"),
+    ]
 
 
 def _swatch(colour: Colour, *borders: int) -> np.ndarray:
     """Returns small panels side by side, each with a rectangle of one of the border widths."""
-    edges, size = (3.5, 3.5, 12.5, 12.5), 15
+    edges, size = (3.5, 3.5, 12.5, 12.5), _SWATCH
     parts: list[np.ndarray] = []
     for border in borders:
         panel = np.zeros((size, size, 3), np.uint8)
