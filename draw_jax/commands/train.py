@@ -57,14 +57,17 @@ def main() -> int:
         print(f"draw_jax: {cli.config_name(FLAGS)} -> {run}; starting JAX", flush=True)
     _check_open_files()
 
-    from draw_jax.system import compilation, devices
-    from draw_jax.training import config as settings
+    from draw_jax.system import compilation
     from draw_jax.training import loop
 
     compilation.keep()
+    global _left_early
     if not _DISTRIBUTED.value:
-        devices.share_cores(settings.cpu_devices(config, run))
-        return loop.train(config, run)
+        try:
+            return loop.train(config, run)
+        except KeyboardInterrupt:  # while XLA compiled, perhaps, whose threads outlive it badly
+            _left_early = True
+            raise
     if not _PROCESS_TIMEOUT.value <= _LONGEST:  # nor is nan
         raise ValueError(
             f"--process_timeout: expected 1 to {_LONGEST:,} seconds, got {_PROCESS_TIMEOUT.value}"
@@ -73,7 +76,6 @@ def main() -> int:
         with processes.join(_facts(config, run), _PROCESS_TIMEOUT.value) as team:
             return loop.train(config, run, team)
     except BaseException:
-        global _left_early
         _left_early = True
         raise
 

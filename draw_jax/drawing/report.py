@@ -1,5 +1,6 @@
 """The pictures that a run directory holds: of validations, and the report."""
 
+import contextlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,12 +103,10 @@ def _sheets(paths: dict[int, Path]) -> list[tuple[int, np.ndarray]]:
 
 def _sheet(path: Path) -> np.ndarray | None:
     """Returns the samples of a validation, uint8 [B, H, W, C]; None, with a warning, if damaged."""
-    try:
+    with contextlib.suppress(Exception):  # whatever is no whole array of NumPy's
         sheet = np.load(path)
         if sheet.dtype == np.uint8 and sheet.ndim == 4 and sheet.size:
             return sheet
-    except (ValueError, EOFError, OSError):  # no array of NumPy's, or a part of one
-        pass
     warnings.warn(f"{path} is damaged: report.png leaves it out", stacklevel=4)
     return None
 

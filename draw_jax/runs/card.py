@@ -129,11 +129,15 @@ def _model(config: ConfigDict) -> str:
 
 def _training(config: ConfigDict, training: Training | None) -> str:
     train = config.train
-    schedule = f"Adam at {train.learning_rate:g}"
+    schedule = f"{'AdamW' if train.weight_decay else 'Adam'} at {train.learning_rate:g}"
+    if train.warmup_steps:
+        schedule += f", risen to within {train.warmup_steps:,} updates"
     if train.decay_steps:
         schedule += f", falling by a cosine over {train.decay_steps:,} updates"
     if train.clip_norm:
         schedule += f", gradients clipped at {train.clip_norm:g}"
+    if train.weight_decay:
+        schedule += f", weight decay {train.weight_decay:g}"
     of = (
         f"about {_time(training.minutes)} of updates alone, by their median speed, on"
         if training and math.isfinite(training.minutes)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from draw_jax.runs import digests, legacy
 from draw_jax.runs.leaves import CheckpointError
 from draw_jax.system import files
-from draw_jax.system.errors import UserError
+from draw_jax.system.errors import UserError, in_a_line
 
 # What a run writes; also what a job's own output may be called.
 _OURS = {"config.json", "metrics.jsonl", "checkpoints", "samples", "tensorboard", "damaged"}
@@ -72,7 +72,8 @@ def _is_foreign(path: Path) -> bool:
 
 def has_begun(run: Path) -> bool:
     """Returns whether a run directory holds checkpoints, sound or damaged, that could be lost."""
-    return any((run / "checkpoints").glob("[0-9]*")) or (run / "damaged").exists()
+    saved = (path for path in (run / "checkpoints").glob("[0-9]*") if path.name.isdecimal())
+    return any(saved) or (run / "damaged").exists()
 
 
 def read_config(run: Path) -> ConfigDict:
@@ -112,7 +113,10 @@ def parse_config(data: bytes, source: str) -> ConfigDict:
             'delete its field "digest"; else take it from a copy of the run'
         )
     fields.pop(WEIGHTS, None)
-    return ConfigDict(legacy.filled(fields)).lock()
+    try:
+        return ConfigDict(legacy.filled(fields)).lock()
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # as of names with dots
+        raise CheckpointError(f"{source} is no configuration: {in_a_line(error)}") from error
 
 
 def differing(ours: ConfigDict, theirs: Mapping[str, Any]) -> list[str]:

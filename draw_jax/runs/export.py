@@ -2,8 +2,6 @@
 
 import json
 import os
-import zipfile
-import zlib
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -17,8 +15,6 @@ from draw_jax.runs.leaves import CheckpointError, Leaves, digest, flatten
 from draw_jax.system import files
 
 FOLDER = resources.files("draw_jax") / "pretrained"
-# What NumPy raises for a file that is cut short, changed, or something else.
-_DAMAGE = (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 def names() -> list[str]:
@@ -66,7 +62,7 @@ def read_leaves(folder: Traversable) -> Leaves:
             leaves = {key: arrays[key] for key in arrays.files}
             found = _digest(leaves)
             leaves = {key: leaf.astype(np.float32) for key, leaf in leaves.items()}
-    except _DAMAGE as error:
+    except Exception as error:
         raise CheckpointError(
             f"{folder / 'weights.npz'} is damaged ({error or 'an empty file'})"
         ) from error
@@ -91,7 +87,7 @@ def write(config: ConfigDict, params: Any, target: Path, dtype: str, card_text: 
     """Writes a folder of weights that `read` reads.
 
     Args:
-        config: of the run; folders of this machine are left out.
+        config: of the run; folders of this machine are left out, that of `init_from` as well.
         params: the tree of weights.
         target: the folder to make, `draw_jax/pretrained/NAME` for the package.
         dtype: of the stored arrays; float16 halves the size.
@@ -102,7 +98,7 @@ def write(config: ConfigDict, params: Any, target: Path, dtype: str, card_text: 
         OSError: if a file cannot be written.
     """
     config = ConfigDict(json.loads(config.to_json()))
-    config.data.data_dir = config.data.manual_dir = ""
+    config.data.data_dir = config.data.manual_dir = config.train.init_from = ""
     leaves: dict[str, Any] = {}
     for key, leaf in flatten(params).items():
         with np.errstate(over="ignore"):

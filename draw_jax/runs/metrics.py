@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import statistics
 import sys
 import time
@@ -71,6 +72,20 @@ class MetricsFile:
             if before <= step:
                 kept.append((line if row is None else _line(row)) + b"\n")
         files.write_whole(self._path, lambda file: file.writelines(kept))
+
+    def warn_of_lost(self, every: int, since: int, until: int) -> None:
+        """Warns if a training line is missing that was due, every so many updates, in (since, until]."""
+        last = max((row["step"] for row in self.rows()), default=0)
+        if last < until // every * every > since:
+            warnings.warn(
+                f"{self._path} ends at step {last}, but the run went on to {until}: lines are lost",
+                stacklevel=3,
+            )
+
+    def sync(self) -> None:
+        """Waits until what was written has reached the disk, also for a power cut."""
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
+            os.fsync(file.fileno())
 
     def write(self, row: dict[str, Any]) -> None:
         """Appends one line.

@@ -42,7 +42,9 @@ class DamagedError(CheckpointError):
 
 def steps(directory: Path) -> list[int]:
     """Returns the steps of the complete checkpoints in a directory, ascending; [] if it is missing."""
-    return sorted(ocp.utils.checkpoint_steps(directory)) if directory.is_dir() else []
+    found = ocp.utils.checkpoint_steps(directory) if directory.is_dir() else []
+    # Orbax also counts what somebody has moved aside, as old_300.
+    return sorted({step for step in found if (directory / f"{step}").is_dir()})
 
 
 def digests(directory: Path, step: int) -> dict[str, dict[str, str]]:
@@ -263,8 +265,15 @@ def check_json(directory: Path) -> None:
                 raise CheckpointError(f"{path} is damaged ({cause}); {way_out.format(path.parent)}")
 
 
-def check_none_are_missing(run: Path, updates: int) -> None:
-    """Raises CheckpointError if the metrics of a run without checkpoints tell of more updates."""
+def check_none_are_missing(run: Path, config: ConfigDict) -> None:
+    """Raises CheckpointError if the metrics of a run without checkpoints tell of two or more.
+
+    The first may have been cut off while it was written, but then the second was not begun. The
+    intervals are those of config.json, where it is there, as a new configuration may change them.
+    """
+    with contextlib.suppress(CheckpointError):
+        config = runs.read_config(run)
+    updates = 2 * min(config.train.checkpoint_every, config.train.eval_every)
     done = max((row["step"] for row in MetricsFile(run / "metrics.jsonl").rows()), default=0)
     if done > updates:
         raise CheckpointError(

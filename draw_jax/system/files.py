@@ -24,6 +24,8 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) 
         try:
             with open(temporary, "wb") as file:
                 write(file)
+                file.flush()
+                os.fsync(file.fileno())  # or a power cut could leave an empty file
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)

@@ -134,7 +134,9 @@ def cpu_devices(config: ConfigDict, run: Path | None = None) -> int:
         config: a configuration, not checked yet.
         run: the run directory, if there is one.
     """
-    train = config.get("train", {})
+    train = config.get("train")
+    if not isinstance(train, ConfigDict):
+        return 1  # and `check` refuses it
     asked, batch_size = train.get("cpu_devices", 0), train.get("batch_size")
     if type(asked) is not int or not 0 <= asked <= _MOST_DEVICES or type(batch_size) is not int:
         return 1  # and `check` refuses it
@@ -264,6 +266,12 @@ def differing_fields(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
     if "train.num_steps" in names and all(type(n) is int for n in steps) and steps[0] > steps[1]:
         names.remove("train.num_steps")
     return [f"config.{n}: {old.get(n, '(none)')} -> {new.get(n, '(none)')}" for n in names]
+
+
+def changed(config: ConfigDict, run: Path) -> bool:
+    """Returns whether the newest checkpoint of a run has other settings, changed on purpose since."""
+    told = stored.newest_told_of_run(run / "checkpoints").get("config")
+    return bool(told and differing_fields(config, ConfigDict(told)))
 
 
 def check_continues(config: ConfigDict, run: Path) -> None:

@@ -1,7 +1,6 @@
 """What the loop works with: a run's data, model and state, and what it leaves in its directory."""
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ class Job:
             counts=self._scheduled,
         )
         self.step, state = self._initial()
-        if self._main:
+        if self._main and not (unsigned and settings.changed(config, run)):
             directory.write_config(run, config)
         self.log = self._new_log()
         self.log.say(self._greeting(state))
@@ -84,9 +83,7 @@ class Job:
         restored = self._restore(state)
         if restored:
             return restored
-        # The first may have been cut off while it was written, but then the second was not begun.
-        first = min(self.train.checkpoint_every, self.train.eval_every)
-        stored.check_none_are_missing(self.run, 2 * first)
+        stored.check_none_are_missing(self.run, self.config)
         if self.train.init_from:
             state = _warm_start(state, self.train.init_from)
         return 0, state
@@ -249,17 +246,12 @@ class Job:
         return MetricsFile(self.run / "metrics.jsonl").rows()
 
     def _warn_of_lost_lines(self) -> None:
-        """Warns where metrics.jsonl ends before the last training line that the run has written."""
+        """Warns where metrics.jsonl ends before the last line since the checkpoint before the newest."""
         told = stored.newest_told_of_run(self.run / "checkpoints").get("config")
-        if not told or not self._main:
-            return
-        every, path = told["train"]["log_every"], self.run / "metrics.jsonl"
-        last = max((row["step"] for row in MetricsFile(path).rows()), default=0)
-        if last < self.step // every * every:
-            warnings.warn(
-                f"{path} ends at step {last}, but the run went on to {self.step}: lines are lost",
-                stacklevel=2,
-            )
+        if told and self._main:
+            since = max((s for s in self._checkpoints.steps() if s < self.step), default=0)
+            lines = MetricsFile(self.run / "metrics.jsonl")
+            lines.warn_of_lost(told["train"]["log_every"], since, self.step)
 
     def _prepare(self, image: jax.Array, key: jax.Array) -> jax.Array:
         return splits.prepare(image, self.config.data.binarization, key)
@@ -269,6 +261,8 @@ class Job:
         score = None
         if row:
             score = row[self.task.metric] * (1 if self.task.lower_is_better else -1)
+        if self._main:
+            MetricsFile(self.run / "metrics.jsonl").sync()
         self._checkpoints.save(step, _items(state, self.rollbacks), score)
 
     def close(self) -> None:

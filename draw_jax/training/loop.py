@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from draw_jax.drawing import report
 from draw_jax.runs import directory, stored
-from draw_jax.system import processes
+from draw_jax.system import devices, processes
 from draw_jax.training import config as settings
 from draw_jax.training import signals
 from draw_jax.training.divergence import DivergedError, FiniteCheck
@@ -46,13 +46,16 @@ def train(
     """
     if team is None and jax.process_count() > 1:
         raise ValueError("expected the team of several processes, as processes.join gives it")
-    task = settings.check(config)
     run = Path(workdir)
+    if team is None:
+        devices.share_cores(settings.cpu_devices(config, run))
+    task = settings.check(config)
     main = jax.process_index() == 0
     claim = directory.claim(run) if main else contextlib.nullcontext()
     listening = contextlib.nullcontext(asked) if asked else signals.stop_signals(team)
     with listening as stop, claim:
         job = Job(config, task, run)
+        stop.begun = True
         try:
             step, finished = _loop_with_rollbacks(job, stop)
         except DivergedError as error:

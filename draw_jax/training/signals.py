@@ -15,6 +15,7 @@ class Stop:
 
     def __init__(self, team: processes.Team | None = None) -> None:
         self.signalled = False
+        self.begun = False  # whether there is something to save
         self._team = team
 
     def requested(self) -> bool:
@@ -31,15 +32,20 @@ class Stop:
 def stop_signals(team: processes.Team | None = None) -> Iterator[Stop]:
     """Turns SIGINT and SIGTERM into a request to stop; a second one quits at once.
 
+    So does the first while a process alone has not begun: preparing data may take long, and until
+    then nothing could be lost.
+
     Args:
         team: the processes of one job, which all stop at the same step; None for one alone.
     """
     stop = Stop(team)
 
     def handle(number: int, frame: Any) -> None:
-        if stop.signalled:
-            signal.signal(number, signal.SIG_DFL)
+        if stop.signalled or not (stop.begun or team):
+            before = None if stop.signalled else previous.get(number)
+            signal.signal(number, before or signal.SIG_DFL)
             signal.raise_signal(number)
+            return
         stop.signalled = True
         name = signal.Signals(number).name
         text = f"\n{name}: saving, then stopping; once more quits at once\n"

@@ -240,7 +240,7 @@ def _computes_nothing() -> Iterator[None]:
     result |= {"cross_entropy": 1.0, "cross_entropy_se": 1.0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "train", lambda config, run: settings.check(config) and 0)
-        patch.setattr(checkpoint, "load", load)
+        patch.setattr(checkpoint, "load_with_step", load)
         patch.setattr(passes, "evaluate", lambda *given, **more: dict(result))
         patch.setattr(kinds, "reconstruct_images", lambda job, image: [])
         patch.setattr(kinds, "of_model", lambda model: dict.fromkeys(_KINDS, lambda job: []))
@@ -252,7 +252,7 @@ def _load(run: str, step: int | None) -> Any:
     return _LOAD(run, step)
 
 
-_LOAD = importlib.import_module("draw_jax.runs.checkpoint").load
+_LOAD = importlib.import_module("draw_jax.runs.checkpoint").load_with_step
 _KINDS = ("samples", "sequence", "interpolate", "fix_step", "reconstruct", "nearest")
 
 

@@ -77,19 +77,14 @@ def check_same(run: Path, theirs: Path) -> None:
     process.start()
     process.join()
     if process.exitcode or told.exists():
-        raise Broken(f"not the run that nothing disturbed: {told.read_text()[:600]}")
+        cause = told.read_text() if told.exists() else f"exit code {process.exitcode}"
+        raise Broken(f"not the run that nothing disturbed: {cause[:600]}")
 
 
 def _compare(run: Path, theirs: Path, told: Path) -> None:
-    ours = [
-        (timeless(one), timeless(other))
-        for one, other in zip(rows(run), rows(theirs), strict=False)
-    ]
-    for one, other in ours:
-        if one != other:
-            told.write_text(f"{one} instead of {other}")
-            return
     try:
+        for one, other in zip(rows(run), rows(theirs), strict=False):
+            assert timeless(one) == timeless(other), f"{timeless(one)} instead of {timeless(other)}"
         assert_same_run(run, theirs)
-    except AssertionError as error:
+    except Exception as error:  # noqa: BLE001 - told by the process that waits for this one
         told.write_text(str(error) or "more or fewer lines of metrics")

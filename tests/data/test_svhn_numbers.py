@@ -185,7 +185,7 @@ def test_what_another_process_prepares_is_waited_for(tmp_path, capsys):
         waiting.start()
         waiting.join(0.3)
         assert waiting.is_alive() and not (tmp_path / "data/extra.incomplete").exists()
-    waiting.join(20)
+    waiting.join(100)
     assert (tmp_path / "data/extra.npy").exists()
     assert "waiting for a process that prepares" in capsys.readouterr().err
 

@@ -71,7 +71,7 @@ def test_the_report_of_a_run_has_its_latest_confusion(tmp_path):
     assert (tmp_path / "report.png").is_file()
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "another array", "no array"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "another array", "no array", "flipped"])
 def test_damaged_samples_are_left_out_of_the_report_with_a_warning(tmp_path, damage):
     samples = tmp_path / "samples"
     samples.mkdir()
@@ -80,6 +80,8 @@ def test_damaged_samples_are_left_out_of_the_report_with_a_warning(tmp_path, dam
     file = samples / "step_0000002.npy"
     if damage == "another array":
         np.save(file, np.zeros(3))
+    elif damage == "flipped":  # "{" becomes "z": no Python literal
+        file.write_bytes(file.read_bytes().replace(b"{", b"z"))
     else:
         file.write_bytes({"cut": file.read_bytes()[:-5], "empty": b""}.get(damage, b"\x93NUMPY?"))
     kept = []

@@ -35,7 +35,8 @@ def test_a_card_tells_what_configuration_run_and_measurements_do():
             "dimensions a step, read window 2x2, write window 5x5; 961,275 parameters."
         ),
         (
-            "Batch 100, Adam at 0.003, falling by a cosine over 5,000 updates, gradients clipped at 5; "
+            "Batch 100, Adam at 0.003, risen to within 200 updates, falling by a cosine over 5,000 updates, "
+            "gradients clipped at 5; "
             "about 3.3 hours of updates alone"
         ),
         "draw-jax train --config=mnist\n",
@@ -106,7 +107,7 @@ def test_how_the_weights_were_made_is_told():
 
 
 def test_what_does_not_clip_says_nothing_of_it():
-    assert "Adam at 0.003, falling by a cosine over 5,000 updates; about" in made(
+    assert "risen to within 200 updates, falling by a cosine over 5,000 updates; about" in made(
         "mnist", **{"train.clip_norm": 0.0}
     )
 
@@ -130,3 +131,9 @@ def test_a_card_of_every_kind_of_model_tells_its_sizes():
         "study_model_2": "LSTMs of 256 units",
     }.items():
         assert told in made(name, minutes=math.nan), name
+
+
+def test_a_weight_decay_is_told():
+    text = made("mnist", **{"train.weight_decay": 0.01, "train.warmup_steps": 0})
+    told = "AdamW at 0.003, falling by a cosine over 5,000 updates, gradients clipped at 5, weight decay 0.01;"
+    assert told in text

@@ -454,7 +454,10 @@ def test_what_is_not_there_is_said(run, tmp_path, monkeypatch):
         checkpoint.load(run)
 
 
-@pytest.mark.parametrize("text", ["", '{"seed": 0,', "[]", "3", '{"seed": 0}'])
+DOTS = '{"seed": 0, "kind": "draw", "data": {}, "model": {}, "train": {"train.clip_norm": 1}}'
+
+
+@pytest.mark.parametrize("text", ["", '{"seed": 0,', "[]", "3", '{"seed": 0}', DOTS])
 def test_a_config_json_that_is_none_is_one_line(run, text):
     (run / "config.json").write_text(text)
     with pytest.raises(checkpoint.CheckpointError, match="config.json") as caught:

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from draw_jax.runs import directory
+from draw_jax.runs import directory, stored
 from draw_jax.runs.leaves import CheckpointError
+from draw_jax.runs.metrics import MetricsFile
 from tests.helpers import small_config
 
 
@@ -116,3 +117,34 @@ def test_what_is_no_configuration_has_no_earlier_version(tmp_path, text):
     assert not directory.is_unsigned(tmp_path)
     with pytest.raises(CheckpointError, match="config.json "):
         directory.read_config(tmp_path)
+
+
+def test_the_litter_of_a_first_checkpoint_is_no_beginning(tmp_path):
+    (tmp_path / "checkpoints" / "10.orbax-checkpoint-tmp").mkdir(parents=True)
+    assert not directory.has_begun(tmp_path)
+    (tmp_path / "checkpoints" / "10").mkdir()
+    assert directory.has_begun(tmp_path)
+
+
+def test_checkpoints_are_missed_by_the_intervals_that_the_run_had(tmp_path):
+    def every(count):
+        return small_config(**{"train.checkpoint_every": count, "train.eval_every": count})
+
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    file.write({"step": 90, "split": "train"})
+    for had, given, missed in ((100, 10, False), (10, 100, True), (10, 10, True)):
+        directory.write_config(tmp_path, every(had))
+        if missed:
+            with pytest.raises(
+                CheckpointError, match="tells of 90 updates, but checkpoints/ holds"
+            ):
+                stored.check_none_are_missing(tmp_path, every(given))
+        else:
+            stored.check_none_are_missing(tmp_path, every(given))
+
+
+def test_only_folders_named_by_their_step_are_checkpoints(tmp_path):
+    for name in ("300", "old_300", "old_200", "7.orbax-checkpoint-tmp", "notes"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "old_300" / "_CHECKPOINT_METADATA").touch()
+    assert stored.steps(tmp_path) == [300]

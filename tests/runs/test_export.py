@@ -95,3 +95,16 @@ def test_the_files_of_two_exports_are_not_mixed(shipped, tmp_path):
     with pytest.raises(CheckpointError, match="tiny: config.json is of other weights"):
         checkpoint.load(tmp_path / "tiny")
     assert checkpoint.load(tmp_path / "other")
+
+
+def test_a_bit_flipped_in_the_table_of_the_weights_is_told_in_one_line(shipped, tmp_path):
+    file = tmp_path / "tiny" / "weights.npz"
+    data = bytearray(file.read_bytes())
+    for place in range(8 * len(data) - 4_000, 8 * len(data), 7):
+        data[place // 8] ^= 1 << place % 8
+        file.write_bytes(data)
+        try:
+            export.read_leaves(file.parent)
+        except CheckpointError as error:
+            assert "\n" not in str(error)
+        data[place // 8] ^= 1 << place % 8

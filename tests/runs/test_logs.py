@@ -265,3 +265,25 @@ def test_progress_that_cannot_be_printed_ends_no_run(tmp_path, monkeypatch, term
         log.say("a word")
         log.close()
     assert [row["step"] for row in MetricsFile(tmp_path / "metrics.jsonl").rows()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("every", "since", "until", "lost"),
+    [
+        (10, 0, 99, False),
+        (10, 80, 109, True),  # the line of 100
+        (10, 100, 119, True),
+        (10, 150, 155, False),  # since 150 none was due
+        (100, 0, 199, True),
+        (1000, 0, 155, False),
+    ],
+)
+def test_a_line_that_was_due_since_the_checkpoint_before_is_missed(file, every, since, until, lost):
+    file.write(ROW | {"step": 90})
+    if lost:
+        with pytest.warns(
+            UserWarning, match=f"ends at step 90, .* went on to {until}: lines are lost"
+        ):
+            file.warn_of_lost(every, since, until)
+    else:
+        file.warn_of_lost(every, since, until)

@@ -27,7 +27,7 @@ def test_a_model_that_draws_and_one_that_classifies_are_shipped():
 @pytest.mark.parametrize("name", NAMES)
 def test_shipped_weights_name_no_folder_of_their_makers_machine(name):
     config, _, _ = checkpoint.load(name)
-    assert config.data.data_dir == config.data.manual_dir == ""
+    assert config.data.data_dir == config.data.manual_dir == config.train.init_from == ""
 
 
 @pytest.mark.parametrize("name", of_kind("classifier"))

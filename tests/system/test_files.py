@@ -79,3 +79,14 @@ def test_a_user_without_a_home_is_told_what_to_set(tmp_path, monkeypatch):
         files.cache_folder()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert files.cache_folder() == Path(tmp_path, "draw_jax")
+
+
+def test_a_whole_file_has_reached_the_disk(tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(files.os, "fsync", lambda number: order.append("synced"))
+    replace = os.replace
+    monkeypatch.setattr(
+        files.os, "replace", lambda *names: order.append("there") or replace(*names)
+    )
+    files.write_whole(tmp_path / "new.bin", lambda file: file.write(b"new"))
+    assert order == ["synced", "there"]

@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import pytest
+from ml_collections import ConfigDict
 
 from draw_jax.data.interface import Batch
 from draw_jax.model import build
@@ -177,6 +178,7 @@ def test_a_cpu_is_as_many_devices_as_asked_as_the_run_has_begun_with_or_as_is_be
     assert settings.cpu_devices(config, run) == 1
     (run / "config.json").write_text("{")
     assert settings.cpu_devices(config, run) == 1024  # and training tells of the damage
+    assert settings.cpu_devices(ConfigDict({"train": 7})) == 1
 
 
 @pytest.mark.parametrize("value", [-1, 1025, 2.0, True, "2"])

@@ -1,5 +1,7 @@
 """What may change between a run and its continuation, and what is refused."""
 
+import json
+
 import pytest
 
 from draw_jax.runs import directory
@@ -32,3 +34,18 @@ def test_where_data_lies_how_often_to_look_and_more_steps_may_change(copy, whole
     assert rows(copy)[:-2] == rows(whole)
     tail = [(row["step"], row["split"]) for row in rows(copy)[-2:]]
     assert tail == [(26, "train"), (26, "validation")]
+
+
+def test_settings_changed_on_purpose_stay_so_until_a_checkpoint_has_them(copy):
+    file, fields = copy / "config.json", {"train.learning_rate": 0.125}
+    config = json.loads(file.read_text())
+    config["train"]["learning_rate"] = 0.125
+    del config["digest"]
+    file.write_text(json.dumps(config))
+    for _ in range(2):  # at its last update, so that nothing is saved: the same command again
+        assert loop.train(small(**fields), copy) == loop.FINISHED
+        assert "digest" not in json.loads(file.read_text())
+    fields["train.num_steps"] = 25
+    for _ in range(2):
+        assert loop.train(small(**fields), copy) == loop.FINISHED
+    assert "digest" in json.loads(file.read_text())

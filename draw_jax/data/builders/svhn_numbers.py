@@ -14,8 +14,6 @@ import os
 import shutil
 import sys
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,8 +33,6 @@ _GROWN = 1.3  # width and height of what is cut out, as a multiple of the box's
 _MOST_DIGITS = 5  # one number, of train, has six; the paper's sizes are without it
 _BLOCK = 512  # numbers between two notes of what is done
 _SHAPE = (SIZE, SIZE, 3)
-# What reading raises for a file that is not there, cut short, or something else.
-_DAMAGE = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 _VERSION = 1  # of what is cut out; another one starts over
 
 
@@ -143,9 +139,9 @@ def _prepare(part: str, archive: Path, work: Path, path: Path) -> None:
 
 
 def _numbers(part: str, archive: Path, work: Path) -> svhn_archive.Numbers:
-    """Returns the boxes of an archive, which the work folder keeps."""
+    """Returns the boxes of an archive, which the work folder keeps; what is damaged is read anew."""
     file = work / "boxes.npz"
-    with contextlib.suppress(*_DAMAGE), file.open("rb") as opened, np.load(opened) as stored:
+    with contextlib.suppress(Exception), file.open("rb") as opened, np.load(opened) as stored:
         return svhn_archive.Numbers(**stored)
     print(
         f"preparing {archive}, once: reading the boxes of its digits",
@@ -240,7 +236,7 @@ def _fill(archive: Path, numbers: svhn_archive.Numbers, work: Path) -> None:
 
 def _done(images: Path, noted: Path, count: int) -> np.ndarray | None:
     """Returns which of so many images are done, bool [N]; None to begin, as after a power cut."""
-    with contextlib.suppress(*_DAMAGE):
+    with contextlib.suppress(Exception):
         done = np.load(noted)
         whole = np.load(images, mmap_mode="r").shape == (count, *_SHAPE)
         return done if whole and done.shape == (count,) and done.dtype == bool else None

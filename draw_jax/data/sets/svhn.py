@@ -125,7 +125,9 @@ def _opened(path: Path) -> np.ndarray:
         images = np.load(path, mmap_mode="r")
         if images.dtype != np.uint8 or images.shape[1:] != (64, 64, 3) or not len(images):
             raise ValueError(f"it holds {images.dtype} {list(images.shape)}")
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever is no whole array of NumPy's
         raise DataNotFound(f"{path} is damaged ({error}): delete it") from None
     return images
 
