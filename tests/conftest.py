@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session", autouse=True)
 def one_device():
     """Begins JAX, so that no program called in this process makes more devices of its cores."""
-    assert jax.device_count() == 1
+    assert jax.device_count() == 1, "take one: unset XLA_FLAGS, or set CUDA_VISIBLE_DEVICES=0"
     with pytest.MonkeyPatch.context() as patch:  # programs that a test starts are as users run them
         if tests.GIVEN_FLAGS is None:
             patch.delenv("XLA_FLAGS", raising=False)

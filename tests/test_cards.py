@@ -50,3 +50,16 @@ def test_a_card_tells_the_sizes_of_its_model_and_how_to_use_it(folder):
     for kind in windows:
         size = model[f"{kind}_size"]
         assert re.search(rf"{kind} window\s{size}x{size}\b", card)
+
+
+def test_the_readmes_results_are_in_the_row_of_the_card_with_the_same_command():
+    command = re.compile(r"`draw-jax (evaluate --pretrained=(\w+) --split=\w+)` \|$")
+    lines = (ROOT / "README.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("|") and command.search(line)]
+    assert len(rows) >= 5
+    for row in rows:
+        asked, name = command.search(row).groups()
+        card = (ROOT / "draw_jax/pretrained" / name / "card.md").read_text()
+        (there,) = [line for line in card.splitlines() if f"`draw-jax {asked}` |" in line]
+        told = re.findall(r"\d+\.\d{2,3}\b", row)
+        assert told and set(told) <= set(re.findall(r"\d+\.\d{2,3}\b", there)), row

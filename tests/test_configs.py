@@ -306,3 +306,8 @@ def test_omniglot_is_drawn_by_the_model_of_mnist():
     changed = {name for name in ours if ours[name] != theirs[name] and not name.startswith("train")}
     assert changed == {"data.name", "data.binarization", "model.canvas_bias"}
     assert (ours["data.name"], ours["data.binarization"]) == ("omniglot28", "dynamic")
+
+
+def test_every_configuration_clips_its_gradients():
+    for name in NAMES:
+        assert 0 < load(name).train.clip_norm <= 10, name

@@ -77,8 +77,11 @@ def test_slurm_waits_for_the_processes_that_a_signal_stops(stand_in, tmp_path):
         cwd=tmp_path,
         start_new_session=True,
     )
-    while not (tmp_path / "started").exists():
+    for _ in range(1_500):
+        if (tmp_path / "started").exists():
+            break
         time.sleep(0.02)
+    assert (tmp_path / "started").exists()
     os.killpg(process.pid, signal.SIGTERM)  # the shell and its process, as Slurm does
     assert process.wait(timeout=20) == 3
     assert words(tmp_path, "scontrol") == ["requeue 7"]

@@ -16,7 +16,7 @@ from tests.benchmarks.conftest import imported
 from tests.data.helpers import config
 from tests.helpers import FAST_COMPILING, ROOT, assert_one_error, forked
 
-HOLDS = "import numpy, time; a = numpy.ones(int({} * 2**20), numpy.uint8); time.sleep(0.3)"
+HOLDS = "import numpy, time; a = numpy.ones(int({} * 2**20), numpy.uint8); time.sleep(1.0)"
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_a_disk_without_room_is_told(mapped, tmp_path):
 
 def test_a_peak_is_of_memory_of_ones_own(mapped, tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(80 * 2**20, np.uint8))
-    code = f"import numpy, time; a = numpy.load('{tmp_path}/a.npy'{{}}); a.sum(); time.sleep(0.3)"
+    code = f"import numpy, time; a = numpy.load('{tmp_path}/a.npy'{{}}); a.sum(); time.sleep(1.0)"
     words = [[sys.executable, "-c", code.format(more)] for more in (", mmap_mode='r'", "")]
     less, more = (mapped.peak(command, os.environ) for command in words)
     assert 70 < more - less < 90

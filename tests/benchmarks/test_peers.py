@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from configs import smoke
+from draw_jax.data.interface import Batch
 from draw_jax.model import build
 from draw_jax.training.step import initial_state, learning_rate, make_update
 
@@ -150,14 +151,14 @@ def test_updates_are_those_of_ours(torch_draw):
     rates = [float(learning_rate(config.train)(step)) for step in range(3)]
     training = torch_draw.Training(peer, config, rates)
     images = np.random.default_rng(0).integers(0, 256, (4, 7, 5, 1), np.uint8)
-    update = jax.jit(make_update(model, config, streams.train))
+    update = jax.jit(make_update(build.task(model), config, streams.train))
     before = torch_draw.torch_layout(peer, jax.device_get(state.params))
     for step in range(3):
         _, eps_key = jax.random.split(jax.random.fold_in(streams.train, step))
         noise = np.array(jax.random.normal(eps_key, (2, 4, model.latent_size)))
         x = torch_draw.channels_first(images) / np.float32(255)
         training.update(torch_draw.torch.tensor(x), torch_draw.torch.tensor(noise))
-        state, metrics = update(state, step, images)
+        state, metrics = update(state, step, Batch(images, None))
         assert metrics["grad_norm"] > config.train.clip_norm
     params = torch_draw.torch_layout(peer, jax.device_get(state.params))
     average = torch_draw.torch_layout(peer, jax.device_get(state.average))

@@ -8,6 +8,8 @@ import pytest
 import draw_jax
 from draw_jax.__main__ import COMMANDS
 from draw_jax.commands import filters, models
+from draw_jax.runs.metrics import MetricsFile
+from draw_jax.training import loop
 from tests.helpers import NO_ATTENTION, ROOT, assert_one_error, forked, program, small_config
 
 RUNS = {
@@ -102,8 +104,9 @@ def test_commands_can_be_called_more_than_once_in_one_process(capsys, monkeypatc
 
 
 @pytest.mark.parametrize("in_thread", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_python_trains_in_any_thread(tmp_path, in_thread, capsys):
+def test_python_trains_in_any_thread(tmp_path, in_thread, capsys, monkeypatch):
     config = small_config(**NO_ATTENTION | {"train.num_steps": 2, "train.eval_every": 2})
+    monkeypatch.setattr(loop.Clock, "steps_per_second", lambda self, step: 3.0)
     codes = []
 
     def train():
@@ -119,6 +122,9 @@ def test_python_trains_in_any_thread(tmp_path, in_thread, capsys):
     assert "finished at step 2" in capsys.readouterr().out
     loaded, model, _ = draw_jax.load(tmp_path / "run")
     assert loaded.model.latent_size == model.latent_size == 2
+    rows = MetricsFile(tmp_path / "run" / "metrics.jsonl").rows()
+    speeds = [row["images_per_second"] for row in rows if "images_per_second" in row]
+    assert speeds and set(speeds) == {3.0 * config.train.batch_size}
 
 
 def test_python_loads_shipped_weights_by_name(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -183,11 +184,14 @@ def test_what_another_process_prepares_is_waited_for(tmp_path, capsys):
             target=svhn_numbers.prepare, args=("extra", archive, tmp_path / "data"), daemon=True
         )
         waiting.start()
-        waiting.join(0.3)
+        told, end = "", time.monotonic() + 60
+        while "waiting for a process that prepares" not in told and time.monotonic() < end:
+            told += capsys.readouterr().err
+            time.sleep(0.01)
         assert waiting.is_alive() and not (tmp_path / "data/extra.incomplete").exists()
+        assert "waiting for a process that prepares" in told
     waiting.join(100)
     assert (tmp_path / "data/extra.npy").exists()
-    assert "waiting for a process that prepares" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", [None, "half", "no room"])

@@ -80,14 +80,21 @@ def test_sequence_has_a_frame_per_step_and_loops(tmp_path):
     kinds.sequence(make_job(tmp_path))
     for name in ("sequence.gif", "sequence.webp"):
         with Image.open(tmp_path / name) as animation:
-            assert animation.n_frames == SIZE["time_steps"]
+            assert animation.n_frames == SIZE["time_steps"] + 1  # the last without a mark
             assert animation.info["loop"] == 0
     strip = np.asarray(Image.open(tmp_path / "sequence.png").convert("RGB"))
     assert (strip == look.WRITE).all(axis=-1).any()
 
 
-def test_reconstruct_shows_the_glimpse_on_the_images_own_scale(tmp_path):
+def test_reconstruct_shows_the_glimpse_on_the_images_own_scale(tmp_path, monkeypatch):
     job = make_job(tmp_path)
+    shown, draw = {}, kinds.reconstructions.reconstruction
+
+    def watched(*given, **more):
+        shown.update(more)
+        return draw(*given, **more)
+
+    monkeypatch.setattr(kinds.reconstructions, "reconstruction", watched)
     # An image of one grey: every undistorted glimpse of it is that grey, whatever gamma is.
     grey = np.full((2, 12, 10, 1), 0.5, np.float32)
     kinds.reconstruct(job._replace(data=data_of(grey)))
@@ -97,6 +104,8 @@ def test_reconstruct_shows_the_glimpse_on_the_images_own_scale(tmp_path):
     with np.load(tmp_path / "reconstruct.npz") as arrays:
         assert arrays["kl"].shape == (3, 2)
         assert {f"read_{name}" for name in attention.Window._fields} <= set(arrays.files)
+        assert np.ptp(arrays["read_gamma"]) > 1e-3
+    np.testing.assert_allclose(shown["glimpses"], 0.5, atol=1e-5)
 
 
 def test_nearest_is_the_training_image_itself_where_a_sample_equals_one(tmp_path):

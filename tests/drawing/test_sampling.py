@@ -1,3 +1,5 @@
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -292,3 +294,15 @@ def test_a_batch_is_made_a_multiple_of_the_devices_and_spread_over_them(monkeypa
     joined = sampling.in_batches(lambda part: seen.append(part) or part[None], 6, 3)
     assert [list(part) for part in seen] == [[0, 1, 2, 3], [4, 5, 5, 5]]
     np.testing.assert_array_equal(joined, np.arange(6)[None])
+
+
+def test_spherical_interpolation_is_its_formula_for_ends_of_any_norm():
+    z = random_latents(2)
+    path = latents.between(z[:, 0], z[:, 1], 5)
+    for t in range(T):
+        a, b = z[t].astype(np.float64)
+        theta = math.acos(a @ b / math.sqrt((a @ a) * (b @ b)))
+        for k in range(5):
+            w = k / 4
+            expected = (math.sin((1 - w) * theta) * a + math.sin(w * theta) * b) / math.sin(theta)
+            np.testing.assert_allclose(path[t, k], expected, rtol=1e-5, atol=1e-6)

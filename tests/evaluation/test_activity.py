@@ -90,3 +90,7 @@ def test_a_split_without_variance_is_refused(drawer, images):
     for split in (ArraySplit(images[:1], None, False), endless):
         with pytest.raises(ValueError, match="expected two images or more of a split with an end"):
             activity.measure(*drawer, split, prepare, jax.random.key(0))
+
+
+def test_the_threshold_is_that_of_burda_et_al():
+    assert activity.THRESHOLD == 0.01

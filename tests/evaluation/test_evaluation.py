@@ -151,6 +151,7 @@ def known_windows(tiny, shift=0.0):
     bias = np.array(heads["bias"])
     bias[-5] = shift  # g~_x of the read window, the last of the heads
     bias[-1] = np.log(3.0)  # its gamma
+    bias[-10] = 6.1 / 3 - 1  # the write window reaches the image with N = 3, and would not with 2
     heads["bias"] = bias
     return model, variables
 

@@ -561,3 +561,28 @@ def test_equal_axes_add_nothing_to_the_program():
     image, window = jax.tree.map(jnp.asarray, (image, window))
     program = jax.make_jaxpr(attention._broadcast)(image, window)
     assert not program.eqns
+
+
+def test_a_summary_is_each_examples_mean_over_its_own_time_steps():
+    steps, size, height, width = 4, 3, 5, 9
+    away = np.array([[0, 1, 1], [1, 0, 1], [0, 0, 1], [0, 0, 0]], bool)  # which are off the image
+    rng = np.random.default_rng(0)
+    near, far = (
+        make_windows(rng, size, height, width, p, away.shape) for p in ("inside", "outside")
+    )
+    windows = Window(*(np.where(away, f, n) for f, n in zip(far, near, strict=True)))
+    found = attention.summary("write", windows, size, height, width)
+    for b in range(3):
+        sigma, delta, gamma = (
+            np.sqrt(windows.sigma_sq[:, b]),
+            windows.delta[:, b],
+            windows.gamma[:, b],
+        )
+        for name, values in {
+            "sigma": sigma,
+            "delta": delta,
+            "gamma": gamma,
+            "off_image": away[:, b],
+        }.items():
+            expected = sum(map(float, values)) / steps
+            np.testing.assert_allclose(found[f"write_{name}"][b], expected, rtol=1e-5)

@@ -38,6 +38,7 @@ MODELS = [
     (Model2, SUPERVISED | NO_READ),
     (Model3, LAYERS),
     (Model3, LAYERS | NO_READ | {"privy": False}),
+    (Model3, LAYERS | {"image_shape": (4, 6, 3)}),
 ]
 CASES = [*((Draw, fields) for fields in SWITCHES), *MODELS]
 # The gradients of all kinds but one: of each its most switches at once, every day; others for CI.
@@ -100,8 +101,9 @@ def changes(model, variables, x):
     return told
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def infer(model, variables, x, eps):
-    return jax.jit(lambda v, x, eps: model.apply(v, x, eps, trace=True))(variables, x, eps)
+    return model.apply(variables, x, eps, trace=True)
 
 
 @pytest.mark.parametrize(("kind", "fields"), CASES, ids=str)

@@ -80,11 +80,12 @@ def products(jaxpr):
             yield from products(inner)
 
 
-@pytest.mark.parametrize("kind", ["draw", "classifier", "ram"])
+@pytest.mark.parametrize("kind", ["draw", "read alone", "write alone", "classifier", "ram"])
 def test_what_gives_a_window_is_multiplied_in_full_precision_on_every_device(tiny, kind):
     """With bfloat16, what is left in float32 is all of the windows, forward and backward."""
-    if kind == "draw":
-        model, variables = tiny(dtype="bfloat16")
+    sizes = {"draw": {}, "read alone": {"write_size": 0}, "write alone": {"read_size": 0}}
+    if kind in sizes:
+        model, variables = tiny(dtype="bfloat16", **sizes[kind])
     else:
         fields = {"image_shape": (9, 7, 1), "time_steps": 3, "read_size": 3, "classes": 4}
         make = GlimpseClassifier if kind == "classifier" else Ram

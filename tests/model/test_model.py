@@ -29,6 +29,7 @@ COMBINATIONS = [
     *({"read_size": r, "write_size": w} for r, w in ATTENTION),
     {"image_shape": (4, 6, 3)},
     {"image_shape": (6, 4, 3), "read_size": 3, "write_size": 2},
+    {"image_shape": (4, 6, 3), "read_size": 0, "write_size": 0},
 ]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from draw_jax.runs import digests
 from draw_jax.runs.metrics import MetricsFile, Progress, RunLog, duration
@@ -265,6 +266,10 @@ def test_progress_that_cannot_be_printed_ends_no_run(tmp_path, monkeypatch, term
         log.say("a word")
         log.close()
     assert [row["step"] for row in MetricsFile(tmp_path / "metrics.jsonl").rows()] == [1, 2, 3]
+    for lock in tqdm.get_lock().locks:  # which a bar that cannot be printed keeps, of all threads
+        with contextlib.suppress(RuntimeError, AssertionError):  # it is free
+            while True:
+                lock.release()
 
 
 @pytest.mark.parametrize(
@@ -287,3 +292,14 @@ def test_a_line_that_was_due_since_the_checkpoint_before_is_missed(file, every, 
             file.warn_of_lost(every, since, until)
     else:
         file.warn_of_lost(every, since, until)
+
+
+def test_what_is_synced_is_the_file_itself(file, tmp_path, monkeypatch):
+    file.sync()  # nothing is there yet
+    file.write(ROW)
+    synced = []
+    monkeypatch.setattr(
+        "draw_jax.runs.metrics.os.fsync", lambda n: synced.append(os.readlink(f"/proc/self/fd/{n}"))
+    )
+    file.sync()
+    assert synced == [str(tmp_path / "metrics.jsonl")]

@@ -37,7 +37,7 @@ def _whole(tmp_path_factory):
     def run():
         if not made.exists():
             process = start(made)
-            output, errors = process.communicate()
+            output, errors = process.communicate(timeout=300)
             assert (process.returncode, errors) == (0, ""), output + errors
         return made
 

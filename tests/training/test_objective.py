@@ -1,5 +1,6 @@
 """What an update makes small, against loops written from the papers."""
 
+import functools
 import math
 
 import jax
@@ -35,11 +36,16 @@ def train(**fields):
     return small_config(**{f"train.{name}": value for name, value in fields.items()}).train
 
 
+@functools.cache
+def compiled(model, fields):
+    return jax.jit(objective.make(build.task(model), train(**dict(fields))))
+
+
 def made(drawer, images, key, step=0, variables=None, **fields):
     """Returns the objective and the means."""
     model, own = drawer
-    function = objective.make(build.task(model), train(**fields))
-    return jax.jit(function)(variables or own, Given(images, None, key, step))
+    function = compiled(model, tuple(sorted(fields.items())))
+    return function(variables or own, Given(images, None, key, step))
 
 
 def unrolled(drawer, images, key, samples=1, variables=None):

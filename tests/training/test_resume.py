@@ -119,15 +119,18 @@ def test_ctrl_c_from_outside_saves_and_the_same_command_continues(whole, tmp_pat
 
 def test_a_second_ctrl_c_quits_at_once_and_a_running_run_is_not_shared(tmp_path):
     process = start(tmp_path, driver="hang")  # from the first checkpoint on, at step 3
+    deadline = time.monotonic() + 300
     while not (tmp_path / "metrics.jsonl").exists() or len(rows_so_far(tmp_path)) < 3:
-        assert process.poll() is None
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     with pytest.raises(directory.RunConflictError, match=r"in use by another process.*--workdir"):
         loop.train(small(), tmp_path)
     process.send_signal(signal.SIGINT)
     printed = ""
     while "once more quits at once" not in printed:
-        printed += process.stdout.readline()
+        line = process.stdout.readline()
+        assert line, process.communicate()[1]  # it has ended
+        printed += line
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == -signal.SIGINT

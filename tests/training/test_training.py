@@ -1,4 +1,5 @@
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from draw_jax.model import build
 from draw_jax.runs import checkpoint, directory
 from draw_jax.runs.metrics import MetricsFile
 from draw_jax.training import config as settings
-from draw_jax.training import loop
+from draw_jax.training import job, loop
 from draw_jax.training.step import (
     TrainState,
     initial_state,
@@ -280,16 +281,6 @@ def test_a_missing_field_is_named(field):
         settings.check(config)
 
 
-def test_a_run_that_ended_before_its_first_checkpoint_may_change(tmp_path):
-    config, other = plain(), plain(**{"model.latent_size": 3})
-    directory.write_config(tmp_path, config)
-    settings.check_continues(other, tmp_path)
-    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
-    settings.check_continues(config, tmp_path)
-    with pytest.raises(directory.RunConflictError, match="config.model.latent_size: 2 -> 3"):
-        settings.check_continues(other, tmp_path)
-
-
 @pytest.mark.parametrize(
     ("batch_size", "sizes"), [(30, "24 or 32"), (3, "8"), (8, None), (100, "96 or 104")]
 )
@@ -313,6 +304,11 @@ def test_a_batch_must_divide_among_the_devices(batch_size, sizes, monkeypatch):
         ("train.checkpoint_every", 1),
         ("train.keep_checkpoints", 1),
         ("train.num_steps", 41),
+        ("model.unroll", 2),
+        ("train.cpu_devices", 2),
+        ("train.on_divergence", "continue"),
+        ("train.max_rollbacks", 9),
+        ("train.rollback_rate", 0.9),
     ],
 )
 def test_what_may_change_between_a_run_and_its_continuation(field, value):
@@ -397,3 +393,26 @@ def test_init_from_nothing_and_from_another_model(source, tmp_path):
     with pytest.raises(ValueError, match="--init_from: the weights of .* have other shapes"):
         loop.train(config, tmp_path)
     assert not (tmp_path / "config.json").exists()  # another try is not refused
+
+
+def test_the_speed_leaves_out_the_time_of_validations(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    clock = loop.Clock(10)
+    now[0] += 4
+    assert clock.steps_per_second(18) == 2
+    with clock.paused():
+        now[0] += 1000
+    now[0] += 2
+    assert clock.steps_per_second(19) == 0.5
+
+
+def test_metrics_reach_the_disk_before_the_checkpoint_that_tells_of_them(tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(job.MetricsFile, "sync", lambda self: order.append(self._path.name))
+    checkpoints = SimpleNamespace(save=lambda *given: order.append("checkpoint"))
+    made = SimpleNamespace(
+        run=tmp_path, _main=True, rollbacks=0, task=None, _checkpoints=checkpoints
+    )
+    job.Job.save(made, TrainState({}, None, {}), 3, None)
+    assert order == ["metrics.jsonl", "checkpoint"]
