@@ -5,6 +5,7 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+import tests
 from tests.training.whole_runs import start
 
 
@@ -20,6 +21,8 @@ def compiled_once(tmp_path_factory):
     }
     before = {name: jax.config.values[name] for name in values}
     with pytest.MonkeyPatch.context() as patch:
+        if not tests.OPTIMIZED:  # or a run that goes on in another process would not be the same
+            patch.setenv("XLA_FLAGS", tests.OUR_FLAGS)
         for name, value in values.items():
             patch.setenv(name.upper(), str(value))
             jax.config.update(name, value)
