@@ -44,11 +44,11 @@ def train(
         RunConflictError: if the run directory holds a run of different settings, or is in use.
         CheckpointError, DataNotFound: as they say.
     """
+    run = Path(workdir)
+    if team is None:  # before JAX starts any work, as the next question makes it
+        devices.share_cores(settings.cpu_devices(config, run))
     if team is None and jax.process_count() > 1:
         raise ValueError("expected the team of several processes, as processes.join gives it")
-    run = Path(workdir)
-    if team is None:
-        devices.share_cores(settings.cpu_devices(config, run))
     task = settings.check(config)
     main = jax.process_index() == 0
     claim = directory.claim(run) if main else contextlib.nullcontext()
