@@ -47,6 +47,7 @@ def test_python_splits_the_cores_as_the_program_does(tmp_path, monkeypatch, aske
 
     directory.write_config(tmp_path, small_config(**{"train.cpu_devices": 2}))
     monkeypatch.setattr(devices, "share_cores", share)
+    monkeypatch.setattr(loop.jax, "process_count", lambda: pytest.fail("JAX has begun already"))
     with pytest.raises(Asked) as told:
         loop.train(small_config(**{"train.cpu_devices": asked}), tmp_path)
     assert told.value.args == (asked or 2,)  # those that the run began with
