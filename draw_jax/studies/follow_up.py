@@ -108,6 +108,7 @@ def main() -> int:
     workdir, diverged = Path(_WORKDIR.value), []
     measured: dict[str, list[dict[str, Any]]] = {}
     with signals.stop_signals() as stop:
+        stop.begun = True  # a measurement listens to it, too
         for seed in range(_SEEDS.value):  # a first table of all rows comes early
             for row in chosen:
                 run = workdir / row.config / f"seed_{seed}"
