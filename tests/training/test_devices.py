@@ -3,6 +3,7 @@
 import jax
 import pytest
 
+import tests
 from draw_jax.runs import checkpoint
 from draw_jax.training import loop
 from tests.helpers import NO_ATTENTION, places
@@ -17,7 +18,7 @@ pytestmark = [
 ]
 
 
-EIGHT_DEVICES = "--xla_force_host_platform_device_count=8"
+EIGHT_DEVICES = f"{tests.OUR_FLAGS} --xla_force_host_platform_device_count=8"
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def two_devices(tmp_path_factory, compiled_once):
 
 
 def on_devices(count, run):
-    flags = f"--xla_force_host_platform_device_count={count}"
+    flags = f"{tests.OUR_FLAGS} --xla_force_host_platform_device_count={count}"
     returncode, output, errors = finish(start(run, LONG, XLA_FLAGS=flags))
     assert (returncode, errors) == (0, "") and f"{count} x cpu" in output, errors
     return rows(run)
