@@ -1,8 +1,7 @@
 """A run's training and validation curves: python -m benchmarks.curve --workdir=runs/mnist.
 
 In bits per dimension if the run has them, otherwise in nats, and of a classifier in percent of
-errors. Published
-results are drawn beside them: --levels="DRAW (paper)=80.97", or at several updates
+errors. Published results are drawn beside them: --levels="DRAW (paper)=80.97", or at several updates
 --points="DRAW (paper)=20000:5117.5,330000:5071.4". --settled=5000 tells how much both curves changed
 over the last 5,000 updates.
 """

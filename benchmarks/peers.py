@@ -128,9 +128,8 @@ def peer_device(torch: Any) -> Any:
 @contextlib.contextmanager
 def ours_at_work() -> Iterator[Call]:
     """Gives a call that makes our next update, in a process of its own."""
-    environment = dict(os.environ)
     words = ["-m", "benchmarks.peers", *measuring.config_flags_with({}), "--ours"]
-    with worker.started("ours", [sys.executable, *words], environment) as process:
+    with worker.started("ours", [sys.executable, *words], dict(os.environ)) as process:
 
         def call() -> Any:
             worker.ask(process, "")

@@ -66,8 +66,8 @@ def make_floor(config: ConfigDict) -> tuple[Any, list[Any]]:
 
     @jax.jit
     def floor(inputs: list[Any]) -> Any:
-        whole = inputs[:-1] if "image" in sizes else inputs
-        repeated, once = whole, [_product(x[0], w) for x, _, w in inputs[len(whole) :]]
+        repeated = inputs[:-1] if "image" in sizes else inputs
+        once = [_product(x[0], w) for x, _, w in inputs[len(repeated) :]]
 
         def step(carry: Any, rows: Any) -> Any:
             out = [

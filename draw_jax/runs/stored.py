@@ -172,10 +172,16 @@ def ranked(steps: Sequence[int], losses: Mapping[int, float]) -> list[int]:
     return sorted((s for s in steps if s in losses), key=lambda s: (losses[s], -s))
 
 
+def preferred(steps: Sequence[int], losses: Mapping[int, float]) -> list[int]:
+    """Returns steps in the order in which `weights` takes them: the ranked ones, then the newest."""
+    best = ranked(steps, losses)
+    return [*best, *(step for step in reversed(steps) if step not in best)]
+
+
 def best_step(run: Path, task: Task) -> int | None:
-    """Returns the checkpoint that `weights` takes first: the best on validation, else the newest."""
-    found = steps(run / "checkpoints")
-    return next(iter([*ranked(found, validation_losses(run, task)), *reversed(found)]), None)
+    """Returns the checkpoint that `weights` takes first; None if there is none."""
+    order = preferred(steps(run / "checkpoints"), validation_losses(run, task))
+    return order[0] if order else None
 
 
 def weights(
@@ -215,9 +221,7 @@ def weights(
     tried: set[int] = set()
     for attempt in range(_ATTEMPTS):
         found = steps(checkpoints)
-        best = ranked(found, losses)
-        newest = [s for s in reversed(found) if s not in best]
-        for candidate in (s for s in (*best, *newest) if s not in tried):
+        for candidate in (s for s in preferred(found, losses) if s not in tried):
             try:
                 return _read_weights(checkpoints, candidate, own), candidate
             except CheckpointError as error:

@@ -108,13 +108,13 @@ def read(
         places = {name: place for place, name in enumerate(classes)}
         return images, np.array([places[_class(file)] for file in kept], np.int32)
 
-    read = cache.decoded_once(
+    decoded = cache.decoded_once(
         f"image_folder-{split}",
         f"{folder.resolve()} {split} {height} {width} {channels}",
         _fingerprint(files, image_shape, classes),
         decode,
     )
-    return dataclasses.replace(read, classes=len(classes) or None)
+    return dataclasses.replace(decoded, classes=len(classes) or None)
 
 
 def split_of(name: str) -> str:

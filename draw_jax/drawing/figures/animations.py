@@ -80,7 +80,7 @@ def animation(
 def save(
     pictures: Iterator[Image.Image],
     path: str | os.PathLike[str],
-    time_steps: int,
+    count: int,
     is_grey: bool,
     colours: Sequence[Colour],
     seconds: float = 4.0,
@@ -92,7 +92,7 @@ def save(
     Args:
         pictures: of one size, whose text is grey.
         path: as for `animation`, like the times that follow.
-        time_steps: the number of pictures.
+        count: of the pictures.
         is_grey: whether the pictures are grey except for `colours`.
         colours: first that of the rectangles, which are half transparent, then those of other marks.
         seconds: for all of them.
@@ -108,8 +108,8 @@ def save(
     if kind == "gif":
         drawn = _in_greys(drawn, colours) if is_grey else _with_one_palette(list(drawn), colours)
     # GIF counts in hundredths of a second.
-    each = int(np.clip(round(seconds / time_steps, 2), 0.04, longest) * 1000)
-    durations = [each] * (time_steps - 1) + [max(each, round(hold_seconds * 1000))]
+    each = int(np.clip(round(seconds / count, 2), 0.04, longest) * 1000)
+    durations = [each] * (count - 1) + [max(each, round(hold_seconds * 1000))]
     options: dict[str, Any] = {"lossless": True} if kind == "webp" else {"optimize": False}
     first = next(drawn)
     _check_sides(kind, max(first.size))

@@ -12,8 +12,8 @@ from draw_jax.drawing.figures.look import BACKGROUND, PADDING, READ, WRITE, Colo
 OPACITY = 0.5
 LINE_PER_PANEL = 1 / 150  # width of the line / the panel's shorter side; at least one pixel
 BORDER_PER_SIGMA = 0.75  # border width / sigma, both in image pixels
-_SWATCH = 15  # pixels of a legend's panel
 MAX_BORDER = 1 / 8  # of the panel's shorter side, so that a very blurred window hides no picture
+_SWATCH = 15  # height and width of a legend's panel, pixels
 
 
 class Box(NamedTuple):

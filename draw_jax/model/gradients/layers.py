@@ -37,7 +37,7 @@ def _rounded(x: jax.Array, dtype: str) -> jax.Array:
     return x.astype("float32" if dtype == WHOLE_FLOAT32 else dtype)
 
 
-def _precision(dtype: str) -> jax.lax.Precision | None:
+def _precision(dtype: str) -> Precision:
     return jax.lax.Precision.HIGHEST if dtype == WHOLE_FLOAT32 else None
 
 
