@@ -41,9 +41,9 @@ def stop_signals(team: processes.Team | None = None) -> Iterator[Stop]:
     stop = Stop(team)
 
     def handle(number: int, frame: Any) -> None:
-        if stop.signalled or not (stop.begun or team):
-            before = None if stop.signalled else previous.get(number)
-            signal.signal(number, before or signal.SIG_DFL)
+        before = previous.get(number) or signal.SIG_DFL
+        if stop.signalled or not (stop.begun or team or before == signal.SIG_IGN):
+            signal.signal(number, signal.SIG_DFL if stop.signalled else before)
             signal.raise_signal(number)
             return
         stop.signalled = True

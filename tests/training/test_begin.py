@@ -22,6 +22,7 @@ def terminate(number, frame):
 def test_a_first_signal_ends_what_has_not_begun_and_asks_what_has(name, capfd):
     number = signal.Signals[name]
     before = signal.signal(signal.SIGTERM, terminate)
+    interrupted = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         error = KeyboardInterrupt if name == "SIGINT" else Terminated
         with pytest.raises(error), signals.stop_signals():
@@ -33,8 +34,13 @@ def test_a_first_signal_ends_what_has_not_begun_and_asks_what_has(name, capfd):
             assert stop.requested()
         assert f"{name}: saving, then stopping" in capfd.readouterr().out
         assert signal.getsignal(signal.SIGTERM) is terminate
+        signal.signal(number, signal.SIG_IGN)  # as in a job in the background
+        with signals.stop_signals() as stop:
+            signal.raise_signal(number)
+            assert stop.requested()
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupted)
 
 
 @pytest.mark.parametrize("asked", [0, 3])
