@@ -137,7 +137,7 @@ def test_a_sequence_shows_what_is_written_and_where(done, place):
             assert not coloured(shown, look.READ).any()  # a sample is drawn without reading
     for kind in ("gif", "webp"):
         with Image.open(place / "drawn" / f"sequence.{kind}") as animation:
-            assert animation.n_frames == STEPS
+            assert animation.n_frames == STEPS + 1  # the last without a mark
             assert_in_colour(panel(np.asarray(animation.convert("RGB")), 0, 0))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+import tests
 from draw_jax.data.interface import Batch
 from draw_jax.model import build
 from draw_jax.model.draw import Draw
@@ -194,7 +195,9 @@ def test_generation_repeats_the_training_canvases(kind, fields):
     seen = infer(model, variables, x, eps).trace
     z = jax.jit(lambda mean, log_std: mean + jnp.exp(log_std) * eps)(seen.mean, seen.log_std)
     drawn = jax.jit(lambda v, z: model.apply(v, z, method="generate"))(variables, z)
-    np.testing.assert_array_equal(drawn.canvases, seen.canvases)
+    # Bit for bit, but where XLA may fuse the sums of the two programs in different ways.
+    atol = 1e-6 if tests.OPTIMIZED else 0
+    np.testing.assert_allclose(drawn.canvases, seen.canvases, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 10])
