@@ -99,10 +99,16 @@ def main() -> int:
     task = build.task(model)
     splits.check_labels(split, task.classes, config.data.name)
     count = min(len(split), _IMAGES.value or len(split))
+    if _ACTIVE.value and count < 2:
+        raise ValueError(
+            f"--active_units: expected two images or more, for a variance, got {count}; leave it out"
+        )
     found = Partial()
     if _JSON.value:
         part = Path(f"{_JSON.value}.part")
         found = Partial(part, _identity(config, variables, split, seed, count))
+        if found.damaged:
+            print(f"{part} is damaged: the pass begins anew")
         if found.done or found.samples:
             print(f"going on from {part}: {found.done:,} of {count:,} images are done")
     samples = _SAMPLES.value  # of each image: what takes the time
@@ -187,8 +193,8 @@ def _three(result: dict[str, Any], name: str) -> str:
 
 def _identity(
     config: ConfigDict, variables: "Variables", split: "Split", seed: int, count: int
-) -> str:
-    """Returns what decides each image's terms: the weights, the images and the flags."""
+) -> dict[str, Any]:
+    """Returns by name what decides each image's terms: the weights, the images and the flags."""
     import numpy as np
 
     from draw_jax.runs import leaves
@@ -198,13 +204,20 @@ def _identity(
         batch = split.batch(np.arange(start, min(start + _HASHED, count)))
         images.update(batch.images.tobytes())
         images.update(b"" if batch.labels is None else batch.labels.tobytes())
-    digests = {name: leaves.digest(leaf) for name, leaf in leaves.flatten(variables).items()}
-    told = (_SPLIT.value, seed, count, _SAMPLES.value, __version__, _TERMS)
     fields = json.loads(config.to_json())
     for place in ("data_dir", "manual_dir"):  # the images themselves count
         del fields["data"][place]
-    whole = [fields, digests, images.hexdigest(), told]
-    return json.dumps(whole, sort_keys=True)
+    return {
+        "weights": {name: leaves.digest(leaf) for name, leaf in leaves.flatten(variables).items()},
+        "config.kind": fields["kind"],
+        "config.model": fields["model"],
+        "config.data": fields["data"],
+        "images": [count, images.hexdigest()],
+        "--split": _SPLIT.value,
+        "--seed": seed,
+        "--importance_samples": _SAMPLES.value,
+        "version": [__version__, _TERMS],
+    }
 
 
 def _training(config: ConfigDict) -> "Split":

@@ -1,8 +1,10 @@
 """A pass's results so far, in a file, so that the same pass can continue after a kill."""
 
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,18 +20,24 @@ class Partial:
 
     Args:
         path: the file; None keeps nothing.
-        identity: all that decides the terms. A file with another identity is not used.
+        identity: all that decides the terms, by name; what JSON can hold.
+
+    Raises:
+        ValueError: if the file is part of another pass, which would be lost; names what differs.
     """
 
-    def __init__(self, path: Path | None = None, identity: str = ""):
+    def __init__(
+        self, path: Path | None = None, identity: Mapping[str, Any] = MappingProxyType({})
+    ):
         self.done = 0  # images
         self.losses: Columns = {}
         self.others: Columns = {}
         self.samples = 0  # of the batch after those images
         self.log_sum: np.ndarray | None = None  # [B], log of the sum of their weights
-        self._path, self._identity = path, identity
+        self.damaged = False  # whether there is a file that cannot be used
+        self._path, self._identity = path, dict(identity)
         self._saved = time.monotonic()
-        if path is not None:
+        if path is not None and path.exists():
             self._read(path)
 
     def add(
@@ -65,7 +73,8 @@ class Partial:
     def _save_in_time(self) -> None:
         if self._path is None or time.monotonic() < self._saved + _EVERY:
             return
-        arrays: dict[str, Any] = {"identity": np.array(self._identity), "done": np.array(self.done)}
+        told = json.dumps(self._identity)
+        arrays: dict[str, Any] = {"identity": np.array(told), "done": np.array(self.done)}
         if self.log_sum is not None:
             arrays |= {"samples": np.array(self.samples), "log_sum": self.log_sum}
         for group, columns in (("losses", self.losses), ("others", self.others)):
@@ -76,12 +85,18 @@ class Partial:
     def _read(self, path: Path) -> None:
         try:
             with path.open("rb") as file, np.load(file) as stored:
-                if str(stored["identity"]) != self._identity:
-                    return
                 arrays = {name: stored[name] for name in stored.files}
+            theirs = dict(json.loads(str(arrays["identity"])))
             done, samples = int(arrays["done"]), int(arrays.get("samples", 0))
         except Exception:  # noqa: BLE001 - cut short, damaged or something else: start over
+            self.damaged = True
             return
+        ours = json.loads(json.dumps(self._identity))
+        if differ := [name for name in ours if ours[name] != theirs.get(name)]:
+            raise ValueError(
+                f"{path} is part of another evaluation, with other {', '.join(differ)}: give what it "
+                "had (--checkpoint=STEP for its weights), another --json, or delete it"
+            )
         self.done = done
         if "log_sum" in arrays:
             self.samples, self.log_sum = samples, arrays["log_sum"]

@@ -1,5 +1,6 @@
 """A pass that is killed goes on from what it had kept."""
 
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from draw_jax.model import build
 from draw_jax.runs import checkpoint
 
 COUNT, SAMPLES = 23, 25
+THIS = {"weights": "these", "--split": "test"}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def killed(measure, path, calls):
             raise Killed
 
     with pytest.raises(Killed):
-        measure(Partial(path, "this"), on_samples=on_samples)
+        measure(Partial(path, THIS), on_samples=on_samples)
     return told
 
 
@@ -72,7 +74,7 @@ def test_a_pass_killed_after_some_samples_goes_on_to_the_same_numbers(measure, t
     whole, path = measure(), tmp_path / "kept.part"
 
     told = killed(measure, path, calls)
-    kept = Partial(path, "this")
+    kept = Partial(path, THIS)
     # Of each batch 10, 20 and 25 samples are looked at.
     assert kept.done == kept_before(calls)
     assert kept.done * SAMPLES + min(4, COUNT - kept.done) * kept.samples == told[-1]
@@ -88,7 +90,7 @@ def test_another_size_of_batches_loses_no_image(measure, tmp_path):
     whole, path, calls = measure(), tmp_path / "kept.part", 11
 
     killed(measure, path, calls)
-    kept, done = Partial(path, "this"), []
+    kept, done = Partial(path, THIS), []
     assert kept.samples == 20  # of the fourth batch, which is begun anew
     found = measure(kept, batch_size=5, on_batch=done.append)
     assert done == [kept_before(calls) + 5, kept_before(calls) + 10, COUNT]
@@ -112,19 +114,19 @@ def test_between_two_batches_no_sample_is_drawn_again(measure, tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        measure(Partial(path, "this"), on_batch=on_batch)
-    kept = Partial(path, "this")
+        measure(Partial(path, THIS), on_batch=on_batch)
+    kept = Partial(path, THIS)
     assert (kept.done, kept.samples, kept.log_sum) == (8, 0, None)
     again = []
     assert measure(kept, on_samples=again.append) == whole
     assert again[0] == 8 * SAMPLES + 4 * 10
 
 
-@pytest.mark.parametrize("damage", ["another", "cut", "text", "missing"])
-def test_what_is_of_another_pass_or_damaged_is_not_used(measure, tmp_path, damage):
+@pytest.mark.parametrize("damage", ["cut", "text", "missing"])
+def test_what_is_damaged_is_not_used(measure, tmp_path, damage):
     path = tmp_path / "kept.part"
-    whole = measure(Partial(path, "this"))
-    assert Partial(path, "this").done == COUNT
+    whole = measure(Partial(path, THIS))
+    assert Partial(path, THIS).done == COUNT
     data = path.read_bytes()
     if damage == "cut":
         path.write_bytes(data[: len(data) // 2])
@@ -132,14 +134,25 @@ def test_what_is_of_another_pass_or_damaged_is_not_used(measure, tmp_path, damag
         path.write_text("no arrays")
     elif damage == "missing":
         path.unlink()
-    kept = Partial(path, "that" if damage == "another" else "this")
+    kept = Partial(path, THIS)
     assert (kept.done, kept.samples, kept.losses) == (0, 0, {})
+    assert kept.damaged == (damage != "missing")
     assert measure(kept) == whole
+
+
+def test_what_is_of_another_pass_is_kept(measure, tmp_path):
+    path = tmp_path / "kept.part"
+    measure(Partial(path, THIS))
+    data = path.read_bytes()
+    others = "of another evaluation, with other weights, --seed: .*--checkpoint=STEP.*or delete it"
+    with pytest.raises(ValueError, match=others):
+        Partial(path, THIS | {"weights": "those", "--seed": 1})
+    assert path.read_bytes() == data
 
 
 def test_nothing_is_written_before_its_time_or_without_a_path(measure, tmp_path, monkeypatch):
     monkeypatch.setattr(partial, "_EVERY", 1e9)
-    measure(Partial(tmp_path / "kept.part", "this"))
+    measure(Partial(tmp_path / "kept.part", THIS))
     measure(Partial())
     assert not list(tmp_path.iterdir())
 
@@ -215,26 +228,40 @@ def test_what_decides_the_terms_is_the_identity():
     config, _, variables = checkpoint.load("mnist_classifier")
     pixels = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), np.uint8)
 
-    def identity(pixels=pixels, labels=None, count=5, seed=0, *words):
+    def identity(pixels=pixels, labels=None, count=5, seed=0, *words, variables=variables):
         command.FLAGS.unparse_flags()
         command.FLAGS(["evaluate", "--workdir=.", *words])
-        return command._identity(config, variables, ArraySplit(pixels, labels, False), seed, count)
+        split = ArraySplit(pixels, labels, False)
+        return copy.deepcopy(command._identity(config, variables, split, seed, count))
+
+    def differ(other):
+        assert other.keys() == first.keys()
+        return [name for name in first if first[name] != other[name]]
 
     first, changed = identity(), pixels.copy()
     changed[4, 27, 27] ^= 1
     assert identity() == first == identity(pixels, None, 5, 0, "--batch_size=7")
-    with config.unlocked():  # the same images elsewhere
+    with config.unlocked():  # the same images elsewhere, and a run that has gone on since
         config.data.data_dir = config.data.manual_dir = "elsewhere"
+        config.train.num_steps += 1
     assert identity() == first
-    others = [
-        identity(changed),
-        identity(pixels, np.arange(5, dtype=np.int32)),
-        identity(count=4),
-        identity(seed=1),
-        identity(pixels, None, 5, 0, "--importance_samples=3"),
+    assert differ(identity(changed)) == ["images"]
+    assert differ(identity(pixels, np.arange(5, dtype=np.int32))) == ["images"]
+    assert differ(identity(count=4)) == ["images"]
+    assert differ(identity(seed=1)) == ["--seed"]
+    assert differ(identity(pixels, None, 5, 0, "--importance_samples=3")) == [
+        "--importance_samples"
     ]
-    assert len({first, *others}) == 6
+    assert differ(identity(pixels, None, 5, 0, "--split=train")) == ["--split"]
     assert identity(changed, count=4) == identity(count=4)  # the last image takes no part
+    leaves, structure = jax.tree.flatten(variables)
+    for k in range(len(leaves)):  # any one of them
+        moved = [leaf + (n == k) for n, leaf in enumerate(leaves)]
+        assert differ(identity(variables=jax.tree.unflatten(structure, moved))) == ["weights"]
+    with config.unlocked():
+        config.data.binarization = "dynamic"
+        config.model.stride += 1
+    assert differ(identity()) == ["config.model", "config.data"]
 
 
 def test_training_images_without_an_end_have_no_nearest():
@@ -247,13 +274,13 @@ def test_training_images_without_an_end_have_no_nearest():
 def test_any_flipped_bit_costs_the_pass_and_no_more(measure, tmp_path):
     """What a zip file's reader raises differs: NotImplementedError, RuntimeError, KeyError, ..."""
     path = tmp_path / "kept.part"
-    measure(Partial(path, "this"), importance_samples=0)
+    measure(Partial(path, THIS), importance_samples=0)
     data, damaged = bytearray(path.read_bytes()), 0
-    sound = Partial(path, "this").losses
+    sound = Partial(path, THIS).losses
     for place in range(8 * len(data) - 2_400, 8 * len(data), 5):  # of its table of contents
         data[place // 8] ^= 1 << place % 8
         path.write_bytes(data)
-        found = Partial(path, "this")
+        found = Partial(path, THIS)
         damaged += found.done == 0
         if found.done:
             assert found.done == COUNT and found.losses.keys() == sound.keys()
@@ -262,7 +289,7 @@ def test_any_flipped_bit_costs_the_pass_and_no_more(measure, tmp_path):
         data[place // 8] ^= 1 << place % 8
     assert damaged > 50
     np.save(path.with_suffix(".npy"), np.zeros(3))
-    assert Partial(path.with_suffix(".npy"), "this").done == 0
+    assert Partial(path.with_suffix(".npy"), THIS).done == 0
 
 
 class Weights(NamedTuple):
