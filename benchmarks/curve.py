@@ -131,7 +131,10 @@ def settled(rows: list[dict[str, Any]], metric: str, over: int) -> list[str]:
     return [
         f"{name}: {change} from update {before:,} to {last:,}"
         for name, change in (
-            (f"training, means of {wide:,} updates", _change(old, new, math.hypot(its, error))),
+            (
+                f"training, means of {wide:,} updates",
+                _change(old, new, math.hypot(its * new / old, error) if old else 0.0),
+            ),
             ("validation", _change(then, now)),
         )
     ]

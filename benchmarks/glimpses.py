@@ -20,10 +20,12 @@ _OUT = flags.DEFINE_string("out", "error_by_glimpses.png", "The picture")
 def main() -> int:
     """Draws and prints the errors and returns the exit code."""
     kind = "a classifier's evaluate.py --json"
-    results = [
-        evaluated.read(path, "error_per_step", kind) for path in evaluated.given(_RESULTS.value)
-    ]
-    results.sort(key=lambda r: len(r["error_per_step"]))
+    paths = evaluated.given(_RESULTS.value)
+    found = {path: evaluated.read(path, "error_per_step", kind) for path in dict.fromkeys(paths)}
+    images = evaluated.images(found)
+    results = sorted(
+        (found[path] for path in paths), key=lambda result: len(result["error_per_step"])
+    )
     counts = [len(result["error_per_step"]) for result in results]
     for one, other in itertools.pairwise(counts):
         if one == other:
@@ -39,10 +41,10 @@ def main() -> int:
         series[name] = (range(1, len(last) + 1), [100 * rate for rate in last])
     log = all(min(errors) > 0 for _, errors in series.values())
     curves.curves(series, _OUT.value, x_label="glimpses", y_label="error, %", whole=True, log=log)
-    print("| glimpses | error, % | 95 % interval | images |\n|---|---|---|---|")
+    print(f"{images}\n\n| glimpses | error, % | 95 % interval |\n|---|---|---|")
     for count, r in zip(counts, results, strict=True):
         low, high = 100 * r["error_low"], 100 * r["error_high"]
-        print(f"| {count} | {100 * r['error']:.2f} | {low:.2f} to {high:.2f} | {r['images']:,} |")
+        print(f"| {count} | {100 * r['error']:.2f} | {low:.2f} to {high:.2f} |")
     print(_OUT.value)
     return 0
 

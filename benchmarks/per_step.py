@@ -22,16 +22,14 @@ _OUT = flags.DEFINE_string("out", "kl_per_step.png", "The picture")
 def main() -> int:
     """Draws and prints what the files hold and returns the exit code."""
     paths = evaluated.given(_RESULTS.value)
-    results = {
-        Path(path).stem: evaluated.read(
-            path, "active_per_step", "evaluate.py --active_units --json"
-        )
-        for path in paths
-    }
+    kind = "evaluate.py --active_units --json"
+    found = {path: evaluated.read(path, "active_per_step", kind) for path in paths}
+    results = {Path(path).stem: result for path, result in found.items()}
     if len(results) < len(paths):
         raise ValueError(
             f"--results: expected files of different names, which name the models, got {', '.join(paths)}"
         )
+    print(f"{evaluated.images(found)}\n")
     curves.curves(
         {
             name: (range(1, len(r["kl_per_step"]) + 1), r["kl_per_step"])

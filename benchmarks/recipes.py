@@ -145,7 +145,7 @@ def load(runs: list[Run], most: int | None) -> Images:
     """
     config, images = runs[0].config, Images()
     for name in ("validation", "train"):
-        split = splits.load(config.data, name, config.model.image_shape, flags="--")
+        split = splits.load(config.data, name, config.model.image_shape, flags="--", still=True)
         if split.endless:
             raise ValueError(
                 f"--workdirs: the training images of data set {config.data.name!r} have no end, so "

@@ -91,7 +91,7 @@ def main() -> int:
             raise ValueError(
                 f"--{flag.name}: a model of config.kind {config.kind!r} {lacks}; leave it out"
             )
-    split = splits.load(config.data, _SPLIT.value, config.model.image_shape, flags="--")
+    split = splits.load(config.data, _SPLIT.value, config.model.image_shape, flags="--", still=True)
     splits.check_shape(split, model.image_shape, config.data.name)
     passes.check_split(split)  # before its images are read
     seed = config.seed if _SEED.value is None else _SEED.value

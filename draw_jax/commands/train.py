@@ -6,10 +6,9 @@ a signal with everything saved, 4 diverged.
 """
 
 import contextlib
-import json
 import resource
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,21 +95,14 @@ def _facts(config: ConfigDict, run: Path) -> dict[str, Any]:
     """Returns what must be the same in all processes of a job, by names that a user knows."""
     import jax
 
-    fields = dict(_fields(json.loads(config.to_json()), "config"))
+    from draw_jax.training.config import flat
+
+    fields = {f"config.{name}": value for name, value in flat(config).items()}
     return (
         {"--workdir": str(run.resolve())}
         | {name: value for name, value in fields.items() if name not in _MAY_DIFFER}
         | {"the version of draw_jax": __version__, "the version of jax": jax.__version__}
     )
-
-
-def _fields(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yields the fields of a configuration, ("config.train.batch_size", 64) and so on."""
-    if isinstance(value, dict):
-        for key in value:
-            yield from _fields(value[key], f"{name}.{key}")
-    else:
-        yield name, value
 
 
 def command(argv: Sequence[str]) -> int:

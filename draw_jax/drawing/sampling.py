@@ -82,6 +82,35 @@ def decode(model: Draw, variables: Variables, z: np.ndarray, batch_size: int = B
     )
 
 
+def last_canvases(
+    model: Draw,
+    variables: Variables,
+    z: np.ndarray,
+    batch_size: int = BATCH_SIZE,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
+    """Returns the last canvases c_T [B, H, W, C k] of given latents, eqs 14 and 15.
+
+    Of any number of images: the canvases of other time steps are dropped after each batch.
+
+    Args:
+        model: a `Draw`.
+        variables: its parameters, `{"params": ...}`.
+        z: [T, B, Z]; standard normal for samples of the model.
+        batch_size: images at a time on the device.
+        on_batch: called after each batch with the number of images done.
+
+    Raises:
+        ValueError: as `decode`.
+    """
+    last = []
+    for start in range(0, z.shape[1], batch_size):
+        trace = decode(model, variables, z[:, start : start + batch_size], batch_size)
+        last.append(trace.canvases[-1].copy())  # a view would keep all T of them
+        on_batch(start + len(last[-1]))
+    return np.concatenate(last)
+
+
 def generate(
     model: Draw,
     variables: Variables,

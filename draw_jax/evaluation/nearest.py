@@ -104,13 +104,7 @@ def measure(
         )
     images = LazyImages(training)
     z = sampling.noise(key, count, model.time_steps, model.latent_size)
-    parts = []
-    for start in range(0, count, batch_size):
-        part = z[:, start : start + batch_size]
-        last = sampling.decode(model, variables, part, batch_size).canvases[-1]
-        parts.append(last.copy())  # a view would keep all T of them
-        on_batch(start + part.shape[1])
-    canvases = np.concatenate(parts)
+    canvases = sampling.last_canvases(model, variables, z, batch_size, on_batch)
     index, nll = of_canvases(canvases, images, model.likelihood)
     found = _told("nearest_nll", nll)
     if model.likelihood == "bernoulli":

@@ -161,7 +161,7 @@ def _broadcast(array: jax.Array, window: Window) -> tuple[jax.Array, Window]:
 
 
 def off_image(window: Window, glimpse_size: int, height: int, width: int) -> jax.Array:
-    """Returns whether all of a window's filter centres lie outside the image, bool [...].
+    """Returns whether the square that a window's filter centres span lies outside the image, [...].
 
     Args:
         window: Window of arrays [...].

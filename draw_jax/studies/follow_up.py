@@ -32,6 +32,13 @@ from draw_jax.training import loop, signals
 _GENERATED = 1_000  # images of the nearest-image NLL
 _WEIGHTED = 10  # K of the importance-weighted bound
 _MOST_SEEDS = 100
+_OF_FLAGS = {  # fields that --set leaves alone
+    "seed": "--seeds",
+    "train.num_steps": "--updates",
+    "train.decay_steps": "--updates",
+    "data.data_dir": "--data_dir",
+    "data.manual_dir": "--manual_dir",
+}
 
 FLAGS = flags.FlagValues()
 _ROWS = flags.DEFINE_list(
@@ -67,13 +74,20 @@ def configuration(row: Row, seed: int, updates: int) -> ConfigDict:
         ValueError: if --set names no field of it, gives a value of another type, or a likelihood
             that has no nearest-image NLL.
     """
-    config = importlib.import_module(f"draw_jax.configs.{row.config}").get_config()
+    config = _load(row.config)
+    own = _changes(row)
     config.seed = seed
     config.train.num_steps = config.train.decay_steps = updates
     config.data.data_dir, config.data.manual_dir = _DATA_DIR.value, _MANUAL_DIR.value
     config.lock()  # so that a field must be there
     for text in _settings():
         field, _, value = text.partition("=")
+        if field in _OF_FLAGS:
+            raise ValueError(f"--set: {field} is given by {_OF_FLAGS[field]}")
+        if field in own:
+            raise ValueError(
+                f"--set: {field} is what row {row.config} changes of {row.base}: leave it out, or the row"
+            )
         try:
             config.update_from_flattened_dict({field: _literal(value)})
         except (KeyError, AttributeError, TypeError, ValueError):
@@ -87,6 +101,18 @@ def configuration(row: Row, seed: int, updates: int) -> ConfigDict:
             f"{config.model.likelihood!r}"
         )
     return config
+
+
+def _load(name: str) -> ConfigDict:
+    return importlib.import_module(f"draw_jax.configs.{name}").get_config()
+
+
+def _changes(row: Row) -> set[str]:
+    """Returns the fields in which a row's configuration differs from that of its base."""
+    if not row.base:
+        return set()
+    ours, theirs = (settings.flat(_load(name)) for name in (row.config, row.base))
+    return {field for field in ours.keys() | theirs if ours.get(field) != theirs.get(field)}
 
 
 def main() -> int:
@@ -160,7 +186,8 @@ def measure(run: Path, config: ConfigDict, stop: signals.Stop) -> dict[str, Any]
     _, model, variables = checkpoint.load(run)
     keys, shape = build.keys(config.seed), config.model.image_shape
     training, validation = (
-        splits.load(config.data, split, shape, flags="--") for split in ("train", "validation")
+        splits.load(config.data, split, shape, flags="--", still=True)
+        for split in ("train", "validation")
     )
     found = passes.evaluate(
         build.task(model),

@@ -75,12 +75,7 @@ def agreement(
     first, second = noise[:, :pairs], noise[:, pairs:]
 
     def classes(z: np.ndarray) -> np.ndarray:
-        found = []
-        for start in range(0, pairs, sampling.BATCH_SIZE):  # keeps no canvas but the last
-            part = z[:, start : start + sampling.BATCH_SIZE]
-            canvases = sampling.decode(model, variables, part).canvases[-1]
-            found.append(name(sampling.mean_images(model, canvases)))
-        return np.concatenate(found)
+        return name(sampling.mean_images(model, sampling.last_canvases(model, variables, z)))
 
     ours = classes(first)
     chance = float((ours == classes(second)).mean())

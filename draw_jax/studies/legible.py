@@ -44,12 +44,7 @@ def main() -> int:
     noise = sampling.noise(
         jax.random.key(_SEED.value), count, model.time_steps, model.latent_size
     )  # sample k is that of `sample.py --seed`
-    parts = []
-    for start in range(0, count, sampling.BATCH_SIZE):  # keeps no canvas but the last
-        part = noise[:, start : start + sampling.BATCH_SIZE]
-        canvases = sampling.decode(model, variables, part).canvases[-1]
-        parts.append(sampling.mean_images(model, canvases))
-    images = np.concatenate(parts)
+    images = sampling.mean_images(model, sampling.last_canvases(model, variables, noise))
     found = logits(images)
     highest, classes = judge(found)
     doubtful = np.flatnonzero(highest < _CONFIDENCE.value)

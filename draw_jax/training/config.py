@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from draw_jax.model import build, likelihood
@@ -248,21 +249,23 @@ def _memory_needed(task: Task, config: ConfigDict) -> tuple[int, int]:
     return weights, 4 * rows * task.floats_kept * config.train.importance_samples
 
 
+def flat(config: ConfigDict) -> dict[str, Any]:
+    """Returns the fields of a configuration by names such as train.batch_size, as JSON has them.
+
+    A field that it lacks, as one of an earlier version, has its legacy value.
+    """
+    return flatten_dict(legacy.filled(json.loads(config.to_json())), sep=".")
+
+
 def differing_fields(ours: ConfigDict, theirs: ConfigDict) -> list[str]:
     """Returns "config.field: theirs -> ours" for the settings that make another run, [] for none.
 
     Where data lies and how often to look may change; `train.num_steps` may grow. A field that one
     of them lacks has its legacy value.
     """
-
-    def flat(value: Any, name: str = "") -> dict[str, Any]:
-        if not isinstance(value, dict):
-            return {name[1:]: value}
-        return {k: v for key in value for k, v in flat(value[key], f"{name}.{key}").items()}
-
-    new, old = (flat(legacy.filled(json.loads(config.to_json()))) for config in (ours, theirs))
+    new, old = (flat(config) for config in (ours, theirs))
     names = [n for n in sorted(new | old) if new.get(n) != old.get(n) and n not in _FREE]
-    steps = [fields.get("train.num_steps", 0) for fields in (new, old)]
+    steps = [of.get("train.num_steps", 0) for of in (new, old)]
     if "train.num_steps" in names and all(type(n) is int for n in steps) and steps[0] > steps[1]:
         names.remove("train.num_steps")
     return [f"config.{n}: {old.get(n, '(none)')} -> {new.get(n, '(none)')}" for n in names]

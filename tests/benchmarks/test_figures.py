@@ -51,16 +51,20 @@ def ran(tmp_path_factory):
             {"step": 4, "split": "rollback", "count": 1, "rate": 0.5},
         ],
     )
+    images = {"data": "mnist", "split": "test", "images": 2000}
     steps = {2: [0.5, 0.1], 1: [0.6]}
     for count, rates in steps.items():
-        result = {"error": rates[-1], "error_per_step": rates, "images": 200}
+        result = images | {"error": rates[-1], "error_per_step": rates}
         result |= {"error_low": rates[-1] - 0.04, "error_high": rates[-1] + 0.05}
         (folder / f"{count}.json").write_text(json.dumps(result))
     latents = {"kl_per_step": [2.5, 0.125], "active_per_step": [3, 1]}
-    latents |= {"active_units": 4, "latent_units": 10}
+    latents |= images | {"active_units": 4, "latent_units": 10}
     (folder / "latents.json").write_text(json.dumps(latents))
     (folder / "again").mkdir()
     (folder / "again" / "latents.json").write_text(json.dumps(latents))
+    seen = {"split": "validation", "images": 2000, "data": "mnist"}
+    (folder / "seen.json").write_text(json.dumps(latents | seen))
+    (folder / "seen_2.json").write_text(json.dumps(result | seen | {"error_per_step": [0.1]}))
     (folder / "draw.json").write_text('{"elbo_loss": 88.6}')
     (folder / "half.json").write_text("{")
     curve, glimpses, per_step = (f"benchmarks.{n}" for n in ("curve", "glimpses", "per_step"))
@@ -96,6 +100,8 @@ def ran(tmp_path_factory):
         "per_step": (per_step, "--results=latents.json", "--out=per_step.png"),
         "one name": (per_step, "--results=latents.json,again/latents.json"),
         "no latents": (per_step, "--results=draw.json"),
+        "two splits": (per_step, "--results=latents.json,seen.json"),
+        "also two": (glimpses, "--results=2.json,seen_2.json"),
         "twice": (glimpses, "--results=2.json,1.json,2.json"),
         "none": (glimpses,),
         "missing": (glimpses, "--results=3.json"),
@@ -157,10 +163,13 @@ def test_how_much_the_curves_changed_over_the_last_updates(curve):
     rows += [{"step": k, "split": "train", "elbo_loss": v} for k, v in train.items()]
     losses = {5: 90.0, 10: 80.0, 15: 70.0, 20: 79.0}
     rows += [{"step": k, "split": "validation", "elbo_loss": v} for k, v in losses.items()]
-    assert curve.settled(rows, "elbo_loss", 10) == [
-        "training, means of 2 updates: -20.00 +- 9.27 % from update 10 to 20",  # hypot(5, 1) / 55
-        "validation: -1.25 % from update 10 to 20",
-    ]
+    assert (
+        curve.settled(rows, "elbo_loss", 10)
+        == [
+            "training, means of 2 updates: -20.00 +- 7.50 % from update 10 to 20",  # hypot(5 * 44 / 55, 1) / 55
+            "validation: -1.25 % from update 10 to 20",
+        ]
+    )
     with pytest.raises(ValueError, match="got 7; it was at 5, 10, 15, 20"):
         curve.settled(rows, "elbo_loss", 7)
     none = [row | {"elbo_loss": 0.0} for row in rows]
@@ -186,10 +195,11 @@ def test_a_published_curve_is_one_line_in_the_order_of_its_updates(ran, curve, m
 def test_errors_are_listed_by_the_number_of_glimpses(ran):
     folder, done = ran
     assert done["glimpses"].returncode == 0, done["glimpses"].stderr
-    rows = done["glimpses"].stdout.splitlines()[2:]
+    first, _, _, _, *rows = done["glimpses"].stdout.splitlines()
+    assert first == "mnist, test, 2,000 images"
     assert rows == [
-        "| 1 | 60.00 | 56.00 to 65.00 | 200 |",
-        "| 2 | 10.00 | 6.00 to 15.00 | 200 |",
+        "| 1 | 60.00 | 56.00 to 65.00 |",
+        "| 2 | 10.00 | 6.00 to 15.00 |",
         "glimpses.png",
     ]
     assert (folder / "glimpses.png").stat().st_size > 5_000
@@ -199,6 +209,7 @@ def test_the_kl_of_each_step_stands_beside_its_active_units(ran):
     folder, done = ran
     assert done["per_step"].returncode == 0, done["per_step"].stderr
     assert done["per_step"].stdout.splitlines() == [
+        *("mnist, test, 2,000 images", ""),
         *("latents: 4 of 10 latent units active", ""),
         *("| time step | KL, nats | active of 5 |", "|---|---|---|"),
         *("| 1 | 2.500 | 3 |", "| 2 | 0.125 | 1 |", "", "per_step.png"),
@@ -221,6 +232,8 @@ def test_what_is_no_result_is_told_in_one_line(ran):
         "missing": "--results: cannot read 3.json",
         "half": "half.json is no JSON",
         "other": "draw.json is not of a classifier",
+        "two splits": "expected files of the same split, got test in latents.json and validation in seen",
+        "also two": "expected files of the same split, got test in 2.json and validation in seen_2",
         "one name": "--results: expected files of different names, which name the models",
         "no latents": "draw.json is not of evaluate.py --active_units --json",
     }.items():

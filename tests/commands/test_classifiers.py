@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from draw_jax.evaluation import classification
 from tests.helpers import FAST_COMPILING, SMALL_CLASSIFIER, assert_one_error, forked
 
 SIDE = 12  # of the pictures, pixels
@@ -88,6 +89,10 @@ def test_a_labelled_set_is_trained_on_and_evaluated(outcomes, name, images):
     result = json.loads(lines[-1])
     assert images in (None, result["images"]) and result["images"] > 1
     assert 0 <= result["error"] <= 1 and result["cross_entropy"] > 0
+    errors, (low, high) = result["errors"], (result["error_low"], result["error_high"])
+    assert errors == round(result["error"] * result["images"])
+    assert (low, high) == classification.interval(errors, result["images"])
+    assert f"{100 * low:.2f} to {100 * high:.2f} %" in lines[3]
     classes = {"digits": 10, "folder": 2}[name]
     confusion = np.array(result["confusion"])  # of all images, so that right ones are the diagonal
     assert confusion.shape == (classes, classes)

@@ -219,6 +219,9 @@ def test_the_command_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
     again = json.loads((tmp_path / "again.json").read_text())
     assert again == found
     assert re.search("going on", capsys.readouterr().out) is None
+    assert command.command([*words, "--json=other.json", "--seed=7"]) == 0
+    other = json.loads((tmp_path / "other.json").read_text())
+    assert (again["seed"], other["seed"]) == (0, 7) and other["nll"] != again["nll"]
 
 
 IMAGES = np.random.default_rng(0).integers(0, 2, (8, 28, 28, 1), np.uint8) * np.uint8(255)

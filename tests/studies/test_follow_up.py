@@ -148,10 +148,13 @@ def test_two_rows_from_data_to_table(tmp_path):
         assert "| T = 1 | DRAW | " in done.stdout
     found = json.loads((tmp_path / "runs/study_t1/seed_0.json").read_text())
     assert found["images"] == 10 and found["nearest_images"] == 1_000
-    bound = found[
-        "importance_weighted_nll"
-    ]  # two updates: q is the prior still, and all weights alike
-    assert bound == pytest.approx(found["elbo_loss"], rel=1e-3) and found["minutes"] > 0
+    assert found["minutes"] > 0
+    run, data = "--workdir=runs/study_t1/seed_0", "--data_dir=data"
+    words = ("evaluate.py", run, data, "--split=validation", "--nearest_nll=1000")
+    (done,) = forked([(*words, "--importance_samples=10")], cwd=tmp_path, timeout=300, **options)
+    expected = json.loads(done.stdout.splitlines()[-1])
+    for name in ("nll", "kl", "elbo_loss", "importance_weighted_nll", "nearest_nll"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-6), name
     assert directory.has_begun(tmp_path / "runs/study/seed_0")
 
 
@@ -163,7 +166,13 @@ def test_mistakes_are_one_line(tmp_path):
         ("--seeds=0",): (2, "--seeds: expected 1 to 100, got 0"),
         ("--updates=0",): (2, "--updates: expected 1 to"),
         ("--set=train.clip=0",): (2, "--set: expected FIELD=VALUE of configs/study.py"),
-        ("--set=seed",): (2, "such as train.clip_norm=0; got 'seed'"),
+        ("--set=clip",): (2, "such as train.clip_norm=0; got 'clip'"),
+        ("--set=seed=5",): (2, "--set: seed is given by --seeds"),
+        ("--set=train.num_steps=9",): (2, "--set: train.num_steps is given by --updates"),
+        ("--set=model.time_steps=20",): (
+            2,
+            "--set: model.time_steps is what row study_t1 changes of study: leave it out, or the row",
+        ),
         ("--set=train.clip_norm=much",): (2, "got 'train.clip_norm=much'"),
         ("--set=model.likelihood=discretized_logistic",): (2, "--set: expected model.likelihood"),
         ("--set=train.clip_norm=-1",): (2, "config.train.clip_norm: expected"),

@@ -6,15 +6,17 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from draw_jax.drawing import sampling
+from draw_jax.drawing.figures import grids, look
 from draw_jax.evaluation import classification
 from draw_jax.model import build
 from draw_jax.model.classifier import GlimpseClassifier
 from draw_jax.model.variants.convnet import ConvNet
 from draw_jax.model.variants.ram import Ram
-from draw_jax.studies import latent, legible
+from draw_jax.studies import judged, latent, legible
 from tests.helpers import TINY, assert_one_error, forked
 
 T, Z = TINY["time_steps"], TINY["latent_size"]
@@ -132,6 +134,31 @@ def test_a_sample_is_judged_by_its_highest_probability():
     highest, classes = legible.judge(logits + 3)  # a constant changes no probability
     np.testing.assert_allclose(highest, [0.9, 0.4], rtol=1e-6)
     assert classes.tolist() == [1, 0]
+
+
+def test_the_judged_are_the_samples_and_the_most_doubtful_are_drawn_first(tiny, monkeypatch):
+    model, variables = tiny()
+    expected = sampling.generate(model, variables, jax.random.key(3), 20).canvases[-1]
+    expected = sampling.mean_images(model, expected)
+    scores = np.random.default_rng(0).permutation(20) / 20
+    seen, shown = [], []
+
+    def logits(images):  # of two classes, the first of which has a probability of 0.5 to 1
+        seen.append(images)
+        return np.stack([scores, np.zeros(20)], axis=1)
+
+    monkeypatch.setattr(
+        judged, "load", lambda models: judged.Judged(ConfigDict(), model, variables, logits)
+    )
+    monkeypatch.setattr(grids, "grid", lambda images: shown.append(images) or images)
+    monkeypatch.setattr(look, "save", lambda picture, path: path)
+    monkeypatch.setattr(sampling.last_canvases, "__defaults__", (7, lambda done: None))
+    legible.FLAGS(["legible", "--workdir=.", "--seed=3", "--samples=20", "--confidence=0.6"])
+    assert legible.main() == 0
+    np.testing.assert_allclose(seen[0], expected, rtol=1e-6)
+    order = [k for k in np.argsort(scores) if 1 / (1 + np.exp(-scores[k])) < 0.6]
+    assert len(order) > 5
+    np.testing.assert_array_equal(shown[0], seen[0][order])
 
 
 @pytest.mark.slow
