@@ -219,5 +219,5 @@ def _arrays(prefix: str, windows: Any) -> dict[str, np.ndarray]:
 def _save(job: Job[Any], name: str, picture: Image.Image, **arrays: Any) -> list[Path]:
     png, npz = job.out / f"{name}.png", job.out / f"{name}.npz"
     look.save(picture, png)
-    files.write_whole(npz, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+    files.write_whole(npz, lambda file: np.savez_compressed(file, **arrays))
     return [png, npz]
