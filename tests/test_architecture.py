@@ -161,3 +161,12 @@ def test_short_names_are_the_modules_themselves():
     assert draw_jax.checkpoint is checkpoint and draw_jax.load is checkpoint.load
     with pytest.raises(AttributeError, match="no attribute 'loda'"):
         draw_jax.loda  # noqa: B018
+
+
+def test_the_papers_models_come_from_the_models_folder_itself():
+    from draw_jax import model
+    from draw_jax.model.classifier import GlimpseClassifier
+    from draw_jax.model.draw import Draw
+
+    assert model.Draw is Draw and model.GlimpseClassifier is GlimpseClassifier
+    assert set(model.__all__) == {"Draw", "GlimpseClassifier"}
