@@ -163,9 +163,9 @@ def _kinds(config: "ConfigDict", model: "Model") -> list[str]:
 def _own_picture(job: "kinds.Job", config: "ConfigDict") -> list[Path]:
     """Draws what the model does with --image, and says the class where it names one."""
     import numpy as np
+    from scipy import special
 
     from draw_jax.drawing import glimpses, kinds, own_picture
-    from draw_jax.drawing.figures.glimpses import probabilities
     from draw_jax.model.draw import Draw
 
     box, binary = own_picture.box(config.data), config.data.binarization != "none"
@@ -176,7 +176,7 @@ def _own_picture(job: "kinds.Job", config: "ConfigDict") -> list[Path]:
     if glimpses.looks(job.model):
         seen = glimpses.seen(job.model, job.variables, image, None, job.key)
     logits = np.asarray(seen.logits if seen else job.model.apply(job.variables, image))
-    last = probabilities(logits[-1, 0])
+    last = special.softmax(logits[-1, 0])
     print(f"class {last.argmax()} (probability {last.max():.2f})")
     return kinds.save_glimpses(job, seen) if seen else []
 

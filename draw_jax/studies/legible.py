@@ -11,10 +11,10 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import flags
+from scipy import special
 
 from draw_jax.drawing import sampling
 from draw_jax.drawing.figures import grids, look
-from draw_jax.drawing.figures.glimpses import probabilities
 from draw_jax.evaluation import classification
 from draw_jax.studies import judged
 from draw_jax.system import cli
@@ -65,7 +65,8 @@ def main() -> int:
 
 def judge(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the highest probability of each image [B], and the class that has it, int64 [B]."""
-    return probabilities(logits.astype(np.float64)).max(axis=-1), logits.argmax(axis=-1)
+    probabilities = special.softmax(logits.astype(np.float64), axis=-1)
+    return probabilities.max(axis=-1), logits.argmax(axis=-1)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
+from scipy import special
 
 from draw_jax.drawing import glimpses, kinds, own_picture
 from draw_jax.drawing.figures import glimpses as figures
@@ -127,7 +128,7 @@ def test_nothing_is_cut_off_where_words_are_wider_than_panels(labels, steps):
     shown = np.asarray(figures.sheet(seen, scale=1))
     edge = np.concatenate([shown[0], shown[-1], shown[:, 0], shown[:, -1]])
     assert coloured(edge, look.BACKGROUND).all()
-    after = figures.probabilities(seen.logits)[-1, 0]
+    after = special.softmax(seen.logits, axis=-1)[-1, 0]
     title = np.asarray(figures._line(figures._title(after, seen.labels, 0, last=True)))
     assert title.shape[1] > steps * (12 + PADDING)
     inked, here = (~coloured(part, look.BACKGROUND).all(axis=0) for part in (title, shown[:LINE]))
@@ -174,7 +175,7 @@ def test_a_few_large_images_fit_a_screen(count, time_steps, size):
 
 def test_many_classes_have_bars_without_numbers():
     logits = np.zeros((T, B, 200))
-    bars = figures._classes(figures.probabilities(logits)[0, 0], 150, 108)
+    bars = figures._classes(special.softmax(logits, axis=-1)[0, 0], 150, 108)
     assert not (bars[figures.BARS : -3] < 128).any()
     assert coloured(bars[-1], look.ACCENT).any()
 
@@ -205,7 +206,7 @@ def test_an_animation_has_a_picture_per_glimpse(tmp_path, kind, channels):
             elif channels == 1:
                 np.testing.assert_allclose(there, expected, atol=1)  # fewer greys
             bars = shown[top + PANEL[0] + PADDING :][: figures.BARS, left : left + 2 * PANEL[1]]
-            probability = figures.probabilities(seen.logits)[t, 0].max()
+            probability = special.softmax(seen.logits, axis=-1)[t, 0].max()
             dark = coloured(bars, look.INK).any(axis=1).sum()
             assert dark == round(figures.BARS * probability)
 

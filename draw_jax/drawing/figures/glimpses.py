@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
+from scipy import special
 
 from draw_jax.drawing.figures import animations, grids, look, rectangles, strips
 from draw_jax.drawing.figures.look import ACCENT, BACKGROUND, INK, LINE, PADDING, READ, SHADE
@@ -182,13 +183,7 @@ def _checked(seen: Seen) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
                 f"expected labels [B = {count}] from 0 to {classes - 1}, got {labels.tolist()}"
             )
     clipped = [np.clip(patches, 0, 1).astype(np.float32) for patches in read]
-    return images, clipped, probabilities(logits)
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Returns the softmax of logits [..., classes]."""
-    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
+    return images, clipped, special.softmax(logits, axis=-1)
 
 
 def _title(probabilities: np.ndarray, labels: Any, b: int, last: bool) -> str:
