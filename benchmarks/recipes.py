@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from benchmarks import measuring
 from draw_jax.data import splits
-from draw_jax.evaluation import importance, passes
+from draw_jax.evaluation import passes
 from draw_jax.model import build
 from draw_jax.runs import checkpoint, directory, metrics, stored
 from draw_jax.system import cli, devices
@@ -65,14 +65,11 @@ def main() -> int:
     images = load(runs, _IMAGES.value)
     counts = {name: count for name, (_, count) in images.items()}
 
-    def prepare(image: jax.Array, key: jax.Array) -> jax.Array:
-        return splits.prepare(image, first.config.data.binarization, key)
-
     figures = []
     for run in runs:
         told = {"run": str(run.path), "changed": changed(first, run), "updates": run.updates}
         told["minutes"] = minutes(run)
-        figures.append(told | losses(run, images, prepare))
+        figures.append(told | losses(run, images))
     names = ["changed", "updates", "minutes", "weights of update"]
     names += ["negative ELBO, validation", "training", "gap"]
     print(measuring.table(names, [row(figure) for figure in figures]))
@@ -166,7 +163,7 @@ def minutes(run: Run) -> float | None:
     return None if math.isnan(found) else found
 
 
-def losses(run: Run, images: Images, prepare: importance.Prepare) -> dict[str, float]:
+def losses(run: Run, images: Images) -> dict[str, float]:
     """Returns the negative ELBO of both splits, and the gap, each with its standard error in nats.
 
     And `checkpoint`, after how many updates they were saved.
@@ -174,11 +171,11 @@ def losses(run: Run, images: Images, prepare: importance.Prepare) -> dict[str, f
     Args:
         run: whose weights for use are measured, with the noise of evaluate.py.
         images: from `load`.
-        prepare: makes an image the model's input; one for all runs, so that it compiles once.
     """
     _, model, variables, step = checkpoint.load_with_step(run.path)
     assert step is not None  # a run has checkpoints
     found: dict[str, float] = {"checkpoint": step}
+    prepare = splits.preparation(run.config.data.binarization)
     key = build.keys(run.config.seed).evaluate
     for name, (split, count) in images.items():
         with Counting(count, "image", f"{run.path}, {name}") as so_far:

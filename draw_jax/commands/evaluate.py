@@ -19,8 +19,6 @@ from draw_jax.commands import model_flags
 from draw_jax.system import cli
 
 if TYPE_CHECKING:
-    from jax import Array
-
     from draw_jax.data.splits import Split
     from draw_jax.model.task import Variables
 
@@ -114,9 +112,7 @@ def main() -> int:
     samples = _SAMPLES.value  # of each image: what takes the time
     unit = "sample" if samples else "image"
 
-    def prepare(image: "Array", key: "Array") -> "Array":
-        return splits.prepare(image, config.data.binarization, key)
-
+    prepare = splits.preparation(config.data.binarization)
     with Counting(count * (samples or 1), unit, "measuring") as so_far:
         result = passes.evaluate(
             task,

@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,15 +17,18 @@ __all__ = [
     "SPLITS",
     "Batch",
     "DataNotFound",
+    "Prepare",
     "Split",
     "batch_indices",
     "check_labels",
     "check_shape",
     "load",
+    "preparation",
     "prepare",
     "training_indices",
 ]
 
+Prepare = Callable[[jax.Array, jax.Array], jax.Array]  # (uint8 images, key) -> in [0, 1]
 SPLITS = ("train", "validation", "test")
 BINARIZATIONS = ("fixed", "dynamic", "none")
 
@@ -208,6 +212,12 @@ def prepare(
     if key is None:
         raise ValueError("expected a key for dynamic binarization, got None")
     return jax.random.bernoulli(key, intensities).astype(jnp.float32)
+
+
+@functools.cache  # one function each, so that programs compiled with it are reused
+def preparation(binarization: str) -> Prepare:
+    """Return `prepare` of a `config.data.binarization`, a function of images and key."""
+    return lambda images, key: prepare(images, binarization, key)
 
 
 def batch_indices(seed: int, step: int, size: int, batch_size: int) -> np.ndarray:

@@ -7,9 +7,8 @@ from typing import cast
 import jax
 import numpy as np
 
-from draw_jax.data.interface import Split
+from draw_jax.data.splits import Prepare, Split
 from draw_jax.evaluation import importance
-from draw_jax.evaluation.importance import Prepare
 from draw_jax.model import draw
 from draw_jax.model.draw import Draw, Output
 from draw_jax.model.task import Variables

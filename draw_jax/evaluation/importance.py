@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from draw_jax.data.splits import Prepare
 from draw_jax.model.task import Task, Variables
 
 _AT_A_TIME = 10  # samples between two progress reports
-
-Prepare = Callable[[jax.Array, jax.Array], jax.Array]  # (uint8 [H, W, C], key) -> [H, W, C]
 
 
 def weighted_nll(

@@ -12,9 +12,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from draw_jax.data.interface import Split
+from draw_jax.data.splits import Prepare, Split
 from draw_jax.evaluation import importance
-from draw_jax.evaluation.importance import Prepare
 from draw_jax.evaluation.partial import Partial
 from draw_jax.model.task import Task, Terms, Variables
 from draw_jax.system import devices

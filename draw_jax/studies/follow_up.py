@@ -193,7 +193,7 @@ def measure(run: Path, config: ConfigDict, stop: signals.Stop) -> dict[str, Any]
         build.task(model),
         variables,
         validation,
-        lambda image, key: splits.prepare(image, config.data.binarization, key),
+        splits.preparation(config.data.binarization),
         keys.evaluate,
         importance_samples=_WEIGHTED,
         on_batch=lambda done: stop.interrupt_evaluation(),

@@ -5,9 +5,7 @@ glimpse how often the centre of its window is on the digit, and the share of err
 images where it is and among those where it is not. Exit codes: 0 done, 1 error, 2 bad flags.
 """
 
-import functools
 import sys
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -70,8 +68,8 @@ def main() -> int:
             f"{config.data.name}"
         )
     splits.check_shape(split, model.image_shape, config.data.name)
-    prepare = functools.partial(splits.prepare, binarization=config.data.binarization)
-    found = look(model, variables, split, prepare, min(len(split), _IMAGES.value))
+    count = min(len(split), _IMAGES.value)
+    found = look(model, variables, split, config.data.binarization, count)
     print(f"{found.on.shape[1]:,} images of {_SPLIT.value}\n")
     print(
         "| glimpse | window's centre on the digit, % of images | errors after this glimpse, % of all "
@@ -89,7 +87,7 @@ def look(
     model: glimpses.Looking,
     variables: Variables,
     split: Cluttered,
-    prepare: Callable[..., jax.Array],
+    binarization: str,
     images: int,
 ) -> Found:
     """Returns what a classifier finds in the first images of a split.
@@ -98,7 +96,7 @@ def look(
         model: that reads glimpses.
         variables: its parameters, `{"params": ...}`.
         split: of cluttered images with an end.
-        prepare: makes images the model's input, with a `key` for binarising.
+        binarization: `config.data.binarization`.
         images: how many, at most as many as there are.
     """
     parts = []
@@ -107,7 +105,7 @@ def look(
         batch = split.batch(indices)
         assert batch.labels is not None  # as clutter is made of digits that have labels
         draw, first = jax.random.split(jax.random.fold_in(jax.random.key(0), start))
-        shown = np.asarray(prepare(batch.images, key=draw))
+        shown = np.asarray(splits.prepare(batch.images, binarization, draw))
         logits, windows = glimpses.look(model, variables, shown, first)
         places = split.places(indices)
         height, width, _ = split.digits.image_shape

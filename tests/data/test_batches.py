@@ -33,6 +33,15 @@ def test_dynamic_binarization_has_the_right_mean_and_repeats_by_key():
     assert (bits != np.asarray(prepare(images, "dynamic", jax.random.key(1)))).any()
 
 
+def test_a_preparation_is_prepare_and_one_function_for_each_binarization():
+    images, key = np.full((2, 3, 4, 1), 99, np.uint8), jax.random.key(1)
+    for binarization in splits.BINARIZATIONS:
+        prepare = splits.preparation(binarization)
+        assert prepare is splits.preparation(binarization)
+        expected = splits.prepare(images, binarization, key)
+        np.testing.assert_array_equal(prepare(images, key), expected)
+
+
 def test_prepare_refuses_what_it_cannot_use():
     images = np.zeros((2, 4, 4, 1), np.uint8)
     with pytest.raises(ValueError, match="key"):

@@ -40,7 +40,7 @@ def test_a_pass_tells_both_bounds_in_bits_per_dimension(drawer, images):
     assert task.columns == ("elbo_loss", "nll", "kl", "bits_per_dim")
     result = passes.evaluate(
         *(task, variables, ArraySplit(images, None, False)),
-        lambda image, key: splits.prepare(image, "none", key),
+        splits.preparation("none"),
         jax.random.key(0),
         batch_size=4,
         importance_samples=5,

@@ -43,9 +43,7 @@ def test_it_looks_at_every_image_once(monkeypatch):
     monkeypatch.setattr(found, "_BATCH_SIZE", 3)
     cluttered, model = split(), GlimpseClassifier((SIZE, SIZE, 1), 2, 6, 3, 3)
     variables = jax.jit(build.initial_variables, static_argnums=0)(model, jax.random.key(0))
-    told = found.look(
-        model, variables, cluttered, lambda images, key: images.astype(np.float32) / 255, 5
-    )
+    told = found.look(model, variables, cluttered, "none", 5)
     batch = cluttered.batch(np.arange(5))
     seen = model.apply(variables, batch.images.astype(np.float32) / 255, trace=True)
     np.testing.assert_array_equal(told.wrong, np.asarray(seen.logits).argmax(-1) != batch.labels)
