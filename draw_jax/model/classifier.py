@@ -25,7 +25,7 @@ class Glimpses(NamedTuple):
     """Every glimpse of an unroll: T time steps of B images."""
 
     logits: jax.Array  # of the classes, after each glimpse [T, B, classes]; the last decide
-    windows: attention.Window  # that were read through; arrays [T, B]
+    windows: attention.Window | None  # that were read through; arrays [T, B]; None without trace
 
 
 class State(NamedTuple):
@@ -222,6 +222,7 @@ def terms(logits: jax.Array, labels: jax.Array | None, loss_steps: int = 1) -> T
 
 def seen(model: GlimpseClassifier, glimpses: Glimpses, labels: jax.Array | None) -> Terms:
     """Returns what is `told` of the logits of glimpses, and a summary of their windows."""
+    assert glimpses.windows is not None  # as it was traced
     height, width, _ = model.image_shape
     windows = attention.summary("read", glimpses.windows, model.read_size, height, width)
     return told(glimpses.logits, labels) | windows

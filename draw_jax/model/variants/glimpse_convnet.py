@@ -71,9 +71,9 @@ class GlimpseConvNet(GlimpseClassifier):
         self.classification = Linear(self.classes, "float32")
 
     def glimpses(self, x: jax.Array, trace: bool) -> Glimpses:
-        """Returns every glimpse, with the answer after it."""
-        glimpses = self.both(x, self.time_steps)[1]
-        return glimpses._replace(logits=agreed(glimpses.logits, self.loss_steps))
+        """Returns every glimpse, with the answer after it; without `trace` the windows are None."""
+        logits, windows = self.both(x, self.time_steps)[1]
+        return Glimpses(agreed(logits, self.loss_steps), windows if trace else None)
 
     def initial_state(self, x: jax.Array) -> State:
         """Returns the state before the first glimpse of images x [B, H, W, C], by their context."""
