@@ -90,17 +90,17 @@ def patches(model: Looking, images: np.ndarray, windows: Any) -> np.ndarray:
     """
     if isinstance(model, Ram):
         return _hard_patches(model, images, windows)
-    ones = _without_gamma(windows)
-    repeated = jnp.broadcast_to(images, (*ones.g_x.shape, *model.image_shape))
+    x, ones = jnp.asarray(images), without_gamma(windows)
     return np.stack(
         [
-            np.asarray(attention.read(repeated, widened(ones, 2**k), model.read_size))
+            np.asarray(attention.read(x, widened(ones, 2**k), model.read_size))
             for k in range(model.scales)
         ]
     )
 
 
-def _without_gamma(windows: Any) -> attention.Window:
+def without_gamma(windows: Any) -> attention.Window:
+    """Returns windows of arrays [...] with gamma 1, through which an image keeps its own scale."""
     ones = attention.Window(*(jnp.asarray(field) for field in windows))
     return ones._replace(gamma=jnp.ones_like(ones.gamma))
 
@@ -153,5 +153,5 @@ def read_by_net(model: GlimpseConvNet, images: np.ndarray, windows: Any) -> np.n
         images: [B, H, W, C] in [0, 1].
         windows: arrays [T, B].
     """
-    finer = model.finer(_without_gamma(windows))
+    finer = model.finer(without_gamma(windows))
     return np.asarray(attention.read(jnp.asarray(images), finer, model.fine_size))

@@ -88,11 +88,9 @@ def reconstruct_images(job: Job[Draw], images: np.ndarray) -> list[Path]:
     first_canvas = job.variables["params"]["cell"]["canvas_0"]
     glimpses = None
     if trace.read_windows is not None and job.model.encoder_input == "both":
-        windows = attention.Window(*(jnp.asarray(field) for field in trace.read_windows))
-        repeated = jnp.broadcast_to(images, frames.shape)
         # Eq. 27 without its factor gamma, so that the glimpse shows on the image's own scale.
-        ones = windows._replace(gamma=jnp.ones_like(windows.gamma))
-        glimpses = np.asarray(attention.read(repeated, ones, size))
+        windows = looking.without_gamma(trace.read_windows)
+        glimpses = np.asarray(attention.read(jnp.asarray(images), windows, size))
     picture = reconstructions.reconstruction(
         images,
         frames,
