@@ -93,7 +93,6 @@ def fix_step(
     key: jax.Array,
     time_step: int,
     count: int,
-    batch_size: int = sampling.BATCH_SIZE,
 ) -> Trace:
     """Returns the trace of images that share z at one time step, all else drawn separately.
 
@@ -106,7 +105,6 @@ def fix_step(
         key: a JAX random key.
         time_step: t whose z is shared, 1..T; every image gets image 0's z_t.
         count: B, images, at least 1.
-        batch_size: images at a time on the device.
 
     Raises:
         ValueError: if the time step is not one of the model's.
@@ -115,7 +113,7 @@ def fix_step(
         raise ValueError(f"expected time_step in 1..{model.time_steps}, got {time_step}")
     z = sampling.noise(key, count, model.time_steps, model.latent_size).copy()
     z[time_step - 1] = z[time_step - 1, :1]
-    return sampling.decode(model, variables, z, batch_size)
+    return sampling.decode(model, variables, z)
 
 
 def nearest(

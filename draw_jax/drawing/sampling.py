@@ -140,7 +140,8 @@ def generate(
     """
     if not 0 <= temperature < np.inf:
         raise ValueError(f"expected temperature of at least 0, got {temperature}")
-    z = noise(key, count, _steps(model, time_steps), model.latent_size)
+    steps = model.time_steps if time_steps is None else time_steps
+    z = noise(key, count, steps, model.latent_size)
     return decode(model, variables, np.float32(temperature) * z, batch_size)
 
 
@@ -149,7 +150,6 @@ def reconstruct(
     variables: Variables,
     images: np.ndarray,
     key: jax.Array,
-    time_steps: int | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Output:
     """Returns the output of inferring each image with one sample of z, eqs 1-12, with its trace.
@@ -159,7 +159,6 @@ def reconstruct(
         variables: its parameters, `{"params": ...}`.
         images: [B, H, W, C] in [0, 1], of the model's shape.
         key: a JAX random key.
-        time_steps: T; None: as many as the model trained with.
         batch_size: images at a time on the device.
 
     Returns:
@@ -169,7 +168,7 @@ def reconstruct(
         ValueError: if the images are not as described.
     """
     images = check_images(model, images)
-    eps = noise(key, len(images), _steps(model, time_steps), model.latent_size)
+    eps = noise(key, len(images), model.time_steps, model.latent_size)
     return in_batches(
         lambda part: _infer(
             model,
@@ -226,10 +225,6 @@ def in_batches(run: Callable[[np.ndarray], Any], count: int, batch_size: int) ->
         return joined[(slice(None),) * axis + (slice(count),)]
 
     return jax.tree.map(join, *parts)
-
-
-def _steps(model: Draw, time_steps: int | None) -> int:
-    return model.time_steps if time_steps is None else time_steps
 
 
 def mean_images(model: Draw, canvases: ArrayLike) -> np.ndarray:

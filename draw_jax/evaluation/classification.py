@@ -38,11 +38,6 @@ def logits(model: Model, variables: Variables, images: np.ndarray) -> np.ndarray
     return np.asarray(found[-1])
 
 
-def answers(model: Model, variables: Variables, images: np.ndarray) -> np.ndarray:
-    """Returns the classes whose `logits` are largest, int64 [B]."""
-    return logits(model, variables, images).argmax(axis=-1)
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(model: Model, variables: Variables, images: jax.Array) -> jax.Array:
     return cast(jax.Array, model.apply(variables, images))

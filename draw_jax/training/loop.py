@@ -17,8 +17,7 @@ from draw_jax.training import signals
 from draw_jax.training.divergence import DivergedError, FiniteCheck
 from draw_jax.training.job import Job
 
-# Exit codes of train.py.
-FINISHED, ERROR, BAD_CONFIG, STOPPED, DIVERGED = range(5)
+FINISHED, STOPPED, DIVERGED = 0, 3, 4  # exit codes of train.py, beside those of system/cli
 
 
 def train(

@@ -117,7 +117,7 @@ def curves(
             dashes = ["--", ":", "-."][number % 3]
             axes.axhline(level, color=INK, linestyle=dashes, linewidth=1, label=name)
         if not whole:
-            _fit_y(axes, list(data.values()), list(levels.values()), few=_FEW)
+            _fit_y(axes, list(data.values()), list(levels.values()))
         if all((x == np.rint(x)).all() for x, _ in data.values()):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if log:
@@ -259,7 +259,7 @@ def _metric(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str) -> None:
             label = "their running mean"
         data.append((x, y))
         _curve(axes, x, y, label, colour, thin=split == "train")
-    _fit_y(axes, data, [], few=_FEW)
+    _fit_y(axes, data, [])
     axes.set(title=_METRICS[name], xlabel="update")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -291,18 +291,15 @@ def _curve(
 
 
 def _fit_y(
-    axes: Axes,
-    data: Sequence[tuple[np.ndarray, np.ndarray]],
-    levels: Sequence[float],
-    few: int = 0,
+    axes: Axes, data: Sequence[tuple[np.ndarray, np.ndarray]], levels: Sequence[float]
 ) -> None:
     """Fits the y axis to a curve without its first twentieth, the fall at the start.
 
-    A curve of less than `few` points, over glimpses for instance, is shown whole.
+    A curve of few points, over glimpses for instance, is shown whole.
     """
     kept = [np.asarray(levels, float)]
     for x, y in data:
-        later = y if len(x) < few else y[x >= x.min() + (x.max() - x.min()) / 20]
+        later = y if len(x) < _FEW else y[x >= x.min() + (x.max() - x.min()) / 20]
         kept.append(later[np.isfinite(later)])
     values = np.concatenate(kept)
     if not len(values) or values.min() == values.max():

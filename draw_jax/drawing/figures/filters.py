@@ -80,7 +80,6 @@ def filter_figure(
     path: str | os.PathLike[str],
     reconstructions: np.ndarray | None = None,
     filters: np.ndarray | None = None,
-    colour: look.Colour = look.READ,
 ) -> Path:
     """Writes figures 3 and 4: an image's windows, what they read, and that written back.
 
@@ -96,7 +95,6 @@ def filter_figure(
         reconstructions: [K, H, W, C], clipped to [0, 1]; None: no such column.
         filters: [K, 2, H, W, 1] in [0, 1], the filters of the glimpse's first and last pixel; None:
             no such columns.
-        colour: of the rectangles.
 
     Raises:
         ValueError: if an argument is not as described.
@@ -130,7 +128,7 @@ def filter_figure(
         places = figure.subplots(count, 1 + len(columns), squeeze=False)
         for k in range(count):
             window = rectangles.window_at(windows, k)
-            drawn = rectangles.draw_window(enlarged, window, size, scale, colour)
+            drawn = rectangles.draw_window(enlarged, window, size, scale, look.READ)
             _show(places[k, 0], image)
             places[k, 0].images[0].set_data(drawn)
             places[k, 0].images[0].set_interpolation("antialiased")

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,8 +35,8 @@ class Seen(NamedTuple):
     finer: np.ndarray | None = None  # read again through the windows, by a net [T, B, M, M, C]
 
 
-def sheet(seen: Seen, steps: Sequence[int] | None = None, scale: int | None = None) -> Image.Image:
-    """Returns a block of rows per image, a column per glimpse, as in figure 5.
+def sheet(seen: Seen, scale: int | None = None) -> Image.Image:
+    """Returns a block of rows per image, as in figure 5: a column per glimpse, at most ten.
 
     The rows are the image with the window, what was read through it (a row per scale), and the
     probability of every class after that glimpse. Above them stand label and answer, beneath all
@@ -44,7 +44,6 @@ def sheet(seen: Seen, steps: Sequence[int] | None = None, scale: int | None = No
 
     Args:
         seen: at least one image.
-        steps: the columns, each in 1..T; None: at most ten, evenly spaced, with the last.
         scale: whole-number enlargement; None: until a digit is readable.
 
     Raises:
@@ -53,7 +52,7 @@ def sheet(seen: Seen, steps: Sequence[int] | None = None, scale: int | None = No
     images, glimpses, after = _checked(seen)
     labels, windows, glimpse_size = seen.labels, seen.windows, glimpses[0].shape[2]
     count, height, width = images.shape[:3]
-    steps = strips.check_steps(steps, len(after))
+    steps = strips.evenly_spaced(len(after))
     scale = look.check_scale(scale, height, width)
     titles = [_title(after[-1, b], labels, b, last=True) for b in range(count)]
     names = _names(seen)

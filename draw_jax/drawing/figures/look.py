@@ -124,9 +124,10 @@ def panels(images: np.ndarray, scale: int) -> np.ndarray:
 
 
 @functools.cache
-def font(size: int = FONT_PIXELS) -> ImageFont.FreeTypeFont:
+def font() -> ImageFont.FreeTypeFont:
     """Returns the font of every figure: the one that matplotlib ships and uses."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+    file = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
+    return ImageFont.truetype(file, FONT_PIXELS)
 
 
 def write_text(picture: Image.Image, xy: tuple[float, float], text: str, anchor: str) -> None:
