@@ -1,8 +1,9 @@
 """From a configuration to its model, its task and its streams of randomness."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,7 @@ def build(config: ConfigDict) -> Model:
 def _made(kind: Callable[..., Model], config: ConfigDict) -> Model:
     """Returns a model of `config.model`, whose types are those that its class declares."""
     types: dict[str, Any] = {
-        name: field.type for name, field in vars(kind)["__dataclass_fields__"].items()
+        field.name: field.type for field in dataclasses.fields(cast(Any, kind))
     }
     for name, value in config.model.items():
         if name not in types:

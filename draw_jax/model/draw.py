@@ -5,6 +5,7 @@ draws none, so a scan equals a Python loop, and `generate` on the posterior's z 
 training canvases exactly.
 """
 
+import dataclasses
 import math
 from typing import Any, NamedTuple, cast
 
@@ -66,10 +67,9 @@ class Draw(nn.Module):
 
     def make_cell(self, reader: nn.Module | None = None) -> DrawCell:
         """Returns a cell of these fields; `reader` is the cell's, made with parent=None."""
-        fields = DrawCell.__dataclass_fields__.keys() & self.__dataclass_fields__.keys()
-        return DrawCell(
-            **{name: getattr(self, name) for name in fields - {"parent", "name"}}, reader=reader
-        )
+        own = {"reader", "parent", "name"}
+        names = {field.name for field in dataclasses.fields(DrawCell)} - own
+        return DrawCell(**{name: getattr(self, name) for name in names}, reader=reader)
 
     def features(self, x: jax.Array) -> jax.Array | None:
         """Returns features [B, K] of images, also given to the encoder at every step; or None.

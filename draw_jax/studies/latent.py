@@ -19,7 +19,7 @@ from absl import flags
 from PIL import Image
 
 from draw_jax.drawing import kinds, latents, sampling
-from draw_jax.drawing.figures import estimates, grids, look
+from draw_jax.drawing.figures import estimates, grids, look, strips
 from draw_jax.model.draw import Draw
 from draw_jax.model.task import Variables
 from draw_jax.studies import judged
@@ -107,11 +107,10 @@ def table(found: Agreement) -> str:
 
 def held_picture(model: Draw, variables: Variables, key: jax.Array) -> Image.Image:
     """Returns samples that share z of one time step: a row for each, or for evenly spaced ones."""
-    count = min(model.time_steps, _ROWS)
-    steps = np.unique(np.rint(np.linspace(1, model.time_steps, count)).astype(int))
+    steps = strips.evenly_spaced(model.time_steps, _ROWS)
     rows = []
     for n in steps:
-        trace = latents.fix_step(model, variables, key, int(n), _COLUMNS)
+        trace = latents.fix_step(model, variables, key, n, _COLUMNS)
         rows.append(sampling.mean_images(model, trace.canvases[-1]))
     height, width, _ = model.image_shape
     scale = max(1, round(56 / max(height, width)))

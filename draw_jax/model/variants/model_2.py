@@ -8,7 +8,13 @@ import jax
 
 from draw_jax.model import classifier, draw
 from draw_jax.model.draw import Draw
-from draw_jax.model.layers import Convolutions, Linear, check_convolutions, floats_of_maps
+from draw_jax.model.layers import (
+    Convolutions,
+    Linear,
+    check_convolutions,
+    check_fields,
+    floats_of_maps,
+)
 from draw_jax.model.task import Task, Terms, Variables
 
 
@@ -32,9 +38,7 @@ class Model2(Draw):
         object.__setattr__(self, "filters", tuple(self.filters))
         super().__post_init__()
         check_convolutions(self)
-        for name, least in (("classes", 2), ("hidden_size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"expected {name} >= {least}, got {getattr(self, name)}")
+        check_fields(self, {"classes": 2, "hidden_size": 1})
         if not 0 <= self.class_weight < math.inf:
             raise ValueError(f"expected class_weight >= 0, finite, got {self.class_weight}")
 
