@@ -154,8 +154,7 @@ def main() -> int:
     if task.classes:
         result |= _interval(result)
     if _JSON.value:  # before printing, as the reader of the output may be gone
-        text = json.dumps(result)
-        files.write_whole(Path(_JSON.value), lambda file: file.write(f"{text}\n".encode()))
+        files.write_text(_JSON.value, f"{json.dumps(result)}\n")
         found.finish()
     print(f"{config.data.name} ({config.data.binarization}), {_SPLIT.value}, per image:")
     more = ("importance_weighted_nll", "importance_weighted_bits_per_dim")

@@ -210,8 +210,7 @@ def measure(run: Path, config: ConfigDict, stop: signals.Stop) -> dict[str, Any]
     told = metrics.MetricsFile(run / "metrics.jsonl").rows()
     found["minutes"] = metrics.minutes(told, config.train.batch_size, config.train.num_steps)
     found["config"] = json.loads(config.to_json())
-    text = json.dumps(found)
-    files.write_whole(_file(run), lambda file: file.write(f"{text}\n".encode()))
+    files.write_text(_file(run), f"{json.dumps(found)}\n")
     print(
         f"{run}: negative ELBO {found['elbo_loss']:.2f}, nearest-image NLL {found['nearest_nll']:.0f}",
         flush=True,
@@ -233,19 +232,18 @@ def write(
             pictures[name] = look.save(kernels.picture(learned), workdir / f"{name}.png")
     drawn = {name: path for name, path in pictures.items() if path}
     text = _text(measured, chosen, seeds, {name: f"{name}.png" for name in drawn})
-    files.write_whole(workdir / "study.md", lambda file: file.write(text.encode()))
+    files.write_text(workdir / "study.md", text)
     if page is None:
         return
     links = {}
     for name, path in drawn.items():
         target = page.parent / "figures" / f"study_{_UPDATES.value}_{name}.png"
-        picture = path.read_bytes()
-        files.write_whole(target, lambda file, picture=picture: file.write(picture))  # type: ignore[misc]
+        files.write_bytes(target, path.read_bytes())
         links[name] = f"figures/{target.name}"
     whole = results.with_block(
         cli.read_text("--page", page), _text(measured, chosen, seeds, links), _UPDATES.value
     )
-    files.write_whole(page, lambda file: file.write(whole.encode()))
+    files.write_text(page, whole)
 
 
 def _text(measured: results.Measured, chosen: list[Row], seeds: int, links: dict[str, str]) -> str:

@@ -134,8 +134,7 @@ def main() -> int:
 
     found = agreement(drawer, variables, name, key, _PAIRS.value)
     if _JSON.value:
-        text = json.dumps(_numbers(found, config))
-        files.write_whole(Path(_JSON.value), lambda file: file.write(f"{text}\n".encode()))
+        files.write_text(_JSON.value, f"{json.dumps(_numbers(found, config))}\n")
     print(f"{found.pairs:,} pairs of samples for each time step:\n{table(found)}")
     paths = [
         estimates.over_steps(

@@ -35,6 +35,16 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) 
     return path
 
 
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Writes what a file is to hold, as `write_whole` does, and returns its path."""
+    return write_whole(path, lambda file: file.write(content))
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Writes a text as UTF-8, as `write_whole` does, and returns its path."""
+    return write_bytes(path, text.encode())
+
+
 def cannot_write(path: Path, error: OSError) -> OSError:
     """Returns an error that names a file which could not be written, and the way out."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)

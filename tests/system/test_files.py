@@ -12,6 +12,14 @@ def test_a_file_is_written_and_its_missing_folders_made(tmp_path):
     assert path.read_bytes() == b"new" and list(path.parent.iterdir()) == [path]
 
 
+def test_bytes_and_texts_are_written_whole(tmp_path):
+    path = tmp_path / "new" / "text.md"
+    assert files.write_text(str(path), "\N{GREEK SMALL LETTER DELTA}\r\n") == path
+    assert path.read_bytes() == b"\xce\xb4\r\n" and list(path.parent.iterdir()) == [path]
+    assert files.write_bytes(path, b"\xff\n") == path
+    assert path.read_bytes() == b"\xff\n" and list(path.parent.iterdir()) == [path]
+
+
 def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "kept.bin"
     path.write_bytes(b"old")
