@@ -20,7 +20,8 @@ from draw_jax.system import cli
 
 if TYPE_CHECKING:
     from draw_jax.data.splits import Split
-    from draw_jax.model.task import Variables
+    from draw_jax.evaluation.partial import Partial
+    from draw_jax.model.task import Model, Task, Variables
 
 _HASHED = 1_000  # images at a time
 _TERMS = 2  # version of what is kept of an image, in files of an evaluation that goes on
@@ -59,36 +60,19 @@ flags.register_validator("json", cli.check_writable, flag_values=FLAGS)
 
 def main() -> int:
     """Evaluates, prints and returns the exit code."""
-    for flag, least in ((_SAMPLES, 0), (_BATCH, 1), (_IMAGES, 1)):
-        if flag.value is not None and not least <= flag.value <= 10**6:
-            raise ValueError(f"--{flag.name}: expected {least} to 1,000,000, got {flag.value}")
-    if _NEAREST.value is not None and not 1 <= _NEAREST.value <= 10_000:
-        raise ValueError(f"--nearest_nll: expected 1 to 10,000 images, got {_NEAREST.value}")
-    if _SEED.value is not None:
-        cli.check_seed("--seed", _SEED.value)
+    _check_flags()
     run = _MODEL.run()
 
     from draw_jax.data import splits
-    from draw_jax.evaluation import activity, nearest, passes
-    from draw_jax.evaluation.partial import Partial
+    from draw_jax.evaluation import passes
     from draw_jax.model import build
-    from draw_jax.model.draw import Draw
     from draw_jax.runs import export
     from draw_jax.system import compilation, devices, files
-    from draw_jax.system.counting import Counting
 
     compilation.keep()
     devices.share_cores(devices.cores())
     config, model, variables, step = model_flags.load(run, _MODEL, _DATA)
-    latents = "has no latent units"
-    for flag, lacks in (
-        *((_NEAREST, "generates no images"), (_ACTIVE, latents)),
-        (_SAMPLES, latents),
-    ):
-        if flag.value and not isinstance(model, Draw):
-            raise ValueError(
-                f"--{flag.name}: a model of config.kind {config.kind!r} {lacks}; leave it out"
-            )
+    _check_model(config, model)
     split = splits.load(config.data, _SPLIT.value, config.model.image_shape, flags="--", still=True)
     splits.check_shape(split, model.image_shape, config.data.name)
     passes.check_split(split)  # before its images are read
@@ -101,46 +85,8 @@ def main() -> int:
         raise ValueError(
             f"--active_units: expected two images or more, for a variance, got {count}; leave it out"
         )
-    found = Partial()
-    if _JSON.value:
-        part = Path(f"{_JSON.value}.part")
-        found = Partial(part, _identity(config, variables, split, seed, count))
-        if found.damaged:
-            print(f"{part} is damaged: the pass begins anew")
-        if found.done or found.samples:
-            print(f"going on from {part}: {found.done:,} of {count:,} images are done")
-    samples = _SAMPLES.value  # of each image: what takes the time
-    unit = "sample" if samples else "image"
-
-    prepare = splits.preparation(config.data.binarization)
-    with Counting(count * (samples or 1), unit, "measuring") as so_far:
-        result = passes.evaluate(
-            task,
-            variables,
-            split,
-            prepare,
-            build.keys(seed).evaluate,
-            batch_size=_BATCH.value,
-            importance_samples=samples,
-            on_batch=lambda done: so_far.to(done * (samples or 1)),
-            on_samples=so_far.to,
-            images=count,
-            partial=found,
-        )
-    if _ACTIVE.value:
-        key, drawn = build.keys(seed).evaluate, build.drawing(model)
-        with Counting(count, "image", "active units") as so_far:
-            result |= activity.measure(
-                *(drawn, variables, split, prepare, key, _BATCH.value, count), on_batch=so_far.to
-            )
-    if training is not None:
-        generated, key = _NEAREST.value or 0, build.keys(seed).sample
-        with Counting(generated, "image", "nearest") as so_far:
-            result |= nearest.measure(
-                *(build.drawing(model), variables, key, training, generated, _BATCH.value),
-                on_batch=so_far.to,
-            )
-    result |= {
+    partial = _begun(config, variables, split, seed, count)
+    result = _measured(config, model, variables, split, training, seed, count, partial) | {
         "run": run,
         "checkpoint": step,
         "weights": export.of_weights(variables["params"]),
@@ -155,8 +101,114 @@ def main() -> int:
         result |= _interval(result)
     if _JSON.value:  # before printing, as the reader of the output may be gone
         files.write_text(_JSON.value, f"{json.dumps(result)}\n")
-        found.finish()
-    print(f"{config.data.name} ({config.data.binarization}), {_SPLIT.value}, per image:")
+        partial.finish()
+    _print(result, task)
+    return 0
+
+
+def _check_flags() -> None:
+    """Raises ValueError for a number that is out of its range, before anything is loaded."""
+    for flag, least in ((_SAMPLES, 0), (_BATCH, 1), (_IMAGES, 1)):
+        if flag.value is not None and not least <= flag.value <= 10**6:
+            raise ValueError(f"--{flag.name}: expected {least} to 1,000,000, got {flag.value}")
+    if _NEAREST.value is not None and not 1 <= _NEAREST.value <= 10_000:
+        raise ValueError(f"--nearest_nll: expected 1 to 10,000 images, got {_NEAREST.value}")
+    if _SEED.value is not None:
+        cli.check_seed("--seed", _SEED.value)
+
+
+def _check_model(config: ConfigDict, model: "Model") -> None:
+    """Raises ValueError where a flag asks for what the model does not have."""
+    from draw_jax.model.draw import Draw
+
+    latents = "has no latent units"
+    asked = [(_NEAREST, "generates no images"), (_ACTIVE, latents), (_SAMPLES, latents)]
+    for flag, lacks in asked:
+        if flag.value and not isinstance(model, Draw):
+            raise ValueError(
+                f"--{flag.name}: a model of config.kind {config.kind!r} {lacks}; leave it out"
+            )
+
+
+def _begun(
+    config: ConfigDict, variables: "Variables", split: "Split", seed: int, count: int
+) -> "Partial":
+    """Returns the same pass's results so far, from beside the file of --json; else none."""
+    from draw_jax.evaluation.partial import Partial
+
+    if not _JSON.value:
+        return Partial()
+    file = Path(f"{_JSON.value}.part")
+    found = Partial(file, _identity(config, variables, split, seed, count))
+    if found.damaged:
+        print(f"{file} is damaged: the pass begins anew")
+    if found.done or found.samples:
+        print(f"going on from {file}: {found.done:,} of {count:,} images are done")
+    return found
+
+
+def _measured(
+    config: ConfigDict,
+    model: "Model",
+    variables: "Variables",
+    split: "Split",
+    training: "Split | None",
+    seed: int,
+    count: int,
+    partial: "Partial",
+) -> dict[str, Any]:
+    """Returns all that the flags ask for, of the first `count` images of the split."""
+    from draw_jax.data import splits
+    from draw_jax.evaluation import activity, nearest, passes
+    from draw_jax.model import build
+    from draw_jax.system.counting import Counting
+
+    samples = _SAMPLES.value  # of each image: what takes the time
+    unit = "sample" if samples else "image"
+    prepare, keys = splits.preparation(config.data.binarization), build.keys(seed)
+    with Counting(count * (samples or 1), unit, "measuring") as so_far:
+        result = passes.evaluate(
+            build.task(model),
+            variables,
+            split,
+            prepare,
+            keys.evaluate,
+            batch_size=_BATCH.value,
+            importance_samples=samples,
+            on_batch=lambda done: so_far.to(done * (samples or 1)),
+            on_samples=so_far.to,
+            images=count,
+            partial=partial,
+        )
+    if _ACTIVE.value:
+        with Counting(count, "image", "active units") as so_far:
+            result |= activity.measure(
+                build.drawing(model),
+                variables,
+                split,
+                prepare,
+                keys.evaluate,
+                batch_size=_BATCH.value,
+                images=count,
+                on_batch=so_far.to,
+            )
+    if training is not None and _NEAREST.value:
+        with Counting(_NEAREST.value, "image", "nearest") as so_far:
+            result |= nearest.measure(
+                build.drawing(model),
+                variables,
+                keys.sample,
+                training,
+                _NEAREST.value,
+                batch_size=_BATCH.value,
+                on_batch=so_far.to,
+            )
+    return result
+
+
+def _print(result: dict[str, Any], task: "Task") -> None:
+    """Prints a table of the result, and the result as JSON in the last line."""
+    print(f"{result['data']} ({result['binarization']}), {result['split']}, per image:")
     more = ("importance_weighted_nll", "importance_weighted_bits_per_dim")
     shown = [name for name in (*task.columns, *more) if name in result]
     width = max(24, *map(len, shown))
@@ -164,10 +216,10 @@ def main() -> int:
         print(f"  {name:{width}}{result[name]:10.3f} +- {result[f'{name}_se']:.3f}")
     if task.classes:
         print(_errors(result))
-    if _ACTIVE.value:
+    if "active_units" in result:
         active = f"{result['active_units']:,} of {result['latent_units']:,}"
         print(f"  active latent units: {active}, the means of which vary by more than 0.01")
-    if _NEAREST.value:
+    if "nearest_nll" in result:
         print(
             f"nearest training image to each of {result['nearest_images']:,} generated ones, its NLL "
             f"given that, nats:\n  {_three(result, 'nearest_nll')}"
@@ -178,7 +230,6 @@ def main() -> int:
             f"  {_three(result, 'nearest_rounded_nll')}"
         )
     print(json.dumps(result))
-    return 0
 
 
 def _three(result: dict[str, Any], name: str) -> str:
@@ -219,9 +270,8 @@ def _training(config: ConfigDict) -> "Split":
     """Returns the training images, of SVHN the middle crops; --nearest_nll finds the nearest."""
     from draw_jax.data import splits
 
-    training = splits.load(
-        *(config.data, "train", config.model.image_shape), "--", seed=config.seed, still=True
-    )
+    shape = config.model.image_shape
+    training = splits.load(config.data, "train", shape, "--", seed=config.seed, still=True)
     if training.endless:
         raise ValueError(
             f"--nearest_nll: the training images of data set {config.data.name!r} have no end, so that "
