@@ -18,7 +18,7 @@ from draw_jax.evaluation.partial import Partial
 from draw_jax.model.task import Task, Terms, Variables
 from draw_jax.system import devices
 
-_MOST_CLASSES = 100  # of which a confusion matrix is told
+_MOST_CLASSES = 100  # of which a confusion matrix is reported
 
 
 class Interrupted(Exception):
@@ -70,46 +70,34 @@ def evaluate(
         raise ValueError("expected importance_samples 0: this model draws no z to weight")
     total = min(len(split), images or len(split))
     found = partial or Partial()
-    begin, (replicated, sharded) = found.done, devices.placement()
+    replicated, sharded = devices.placement()
     variables = jax.device_put(variables, replicated)
-    for indices, count in devices.batches(total, batch_size, jax.device_count(), begin):
+
+    def weighted(images: jax.Array, indices: jax.Array, start: int, count: int) -> np.ndarray:
+        """Returns the importance-weighted NLL of a batch, [B], whose first `count` images count."""
+
+        def keep(done: int, log_sum: np.ndarray) -> None:
+            found.at(done, log_sum)
+            on_samples(start * importance_samples + count * done)
+
+        begun = found.begun(len(indices))
+        return importance.weighted_nll(
+            task, prepare, variables, images, indices, key, importance_samples, begun, keep
+        )
+
+    for indices, count in devices.batches(total, batch_size, jax.device_count(), found.done):
         start = int(indices[0])
         batch = split.batch(indices)
-        inputs = jax.device_put((batch.images, batch.labels, indices), sharded)
-        terms, told = _terms(task, prepare, variables, *inputs, key)
+        inputs = (batch.images, batch.labels, indices)
+        x, labels, places = jax.device_put(inputs, sharded)
+        terms, others = _terms(task, prepare, variables, x, labels, places, key)
         if importance_samples:
-
-            def after(
-                done: int, log_sum: np.ndarray, start: int = start, count: int = count
-            ) -> None:
-                found.at(done, log_sum)
-                on_samples(start * importance_samples + count * done)
-
-            samples_begun = found.begun(len(indices))
-            terms["importance_weighted_nll"] = importance.weighted_nll(
-                task,
-                prepare,
-                variables,
-                inputs[0],
-                inputs[2],
-                key,
-                importance_samples,
-                samples_begun,
-                after,
-            )
+            terms["importance_weighted_nll"] = weighted(x, places, start, count)
             terms = task.with_totals(terms)
-        terms, told = multihost_utils.process_allgather((terms, told), tiled=True)
-        found.add(terms, told, count)
+        terms, others = multihost_utils.process_allgather((terms, others), tiled=True)
+        found.add(terms, others, count)
         on_batch(start + count)
-    result: dict[str, Any] = {"images": total}
-    for name, parts in found.losses.items():
-        column = np.concatenate(parts)
-        error = column.std(ddof=1) / np.sqrt(len(column)) if len(column) > 1 else 0.0
-        result |= {name: float(column.mean()), f"{name}_se": float(error)}
-    others = {name: np.concatenate(parts) for name, parts in found.others.items()}
-    if (answers := others.pop("answers", None)) is not None and task.classes <= _MOST_CLASSES:
-        others["confusion"] = _confusion(answers.astype(int), task.classes)[None]
-    return result | {name: column.mean(axis=0).tolist() for name, column in others.items()}
+    return {"images": total} | _means(found, task.classes)
 
 
 def check_split(split: Split) -> None:
@@ -120,6 +108,19 @@ def check_split(split: Split) -> None:
         raise ValueError(
             "expected a split with an end, got endless training images: evaluate validation or test"
         )
+
+
+def _means(found: Partial, classes: int) -> dict[str, Any]:
+    """Returns the means over all images, those of the loss's terms with their standard errors."""
+    result: dict[str, Any] = {}
+    for name, parts in found.losses.items():
+        column = np.concatenate(parts)
+        error = column.std(ddof=1) / np.sqrt(len(column)) if len(column) > 1 else 0.0
+        result |= {name: float(column.mean()), f"{name}_se": float(error)}
+    others = {name: np.concatenate(parts) for name, parts in found.others.items()}
+    if (answers := others.pop("answers", None)) is not None and classes <= _MOST_CLASSES:
+        others["confusion"] = _confusion(answers.astype(int), classes)[None]
+    return result | {name: column.mean(axis=0).tolist() for name, column in others.items()}
 
 
 def _confusion(answers: np.ndarray, classes: int) -> np.ndarray:
@@ -146,5 +147,5 @@ def _terms(
 ) -> tuple[Terms, Terms]:
     """Returns every image's terms of the loss with their totals, [B], and its other terms."""
     x, keys = importance.inputs(prepare, images, indices, key, 0)
-    terms, told = task.evaluation_terms(variables, x, labels, keys)
-    return task.with_totals(terms), told
+    terms, others = task.evaluation_terms(variables, x, labels, keys)
+    return task.with_totals(terms), others
