@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import measuring
-from draw_jax.model import build, likelihood
+from draw_jax.model import build, draw, likelihood
 from draw_jax.system import cli
 
 _BATCHES = flags.DEFINE(
@@ -28,8 +28,7 @@ def drawings(config: ConfigDict, batch: int) -> dict[str, Any]:
     model = build.drawing(build.build(config))
 
     def trace(variables: Any, key: jax.Array) -> Any:
-        z = jax.random.normal(key, (model.time_steps, batch, model.latent_size))
-        return model.apply(variables, z, method="generate")
+        return model.apply(variables, draw.batch_noise(model, key, batch), method="generate")
 
     def images(variables: Any, key: jax.Array) -> jax.Array:
         return likelihood.named(model.likelihood).mean(trace(variables, key).canvases[-1])

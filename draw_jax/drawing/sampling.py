@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from draw_jax.model import likelihood
-from draw_jax.model.draw import Draw, Output, Trace
+from draw_jax.model.draw import Draw, Output, Trace, traced
 from draw_jax.model.task import Model, Variables
 from draw_jax.system import devices
 
@@ -203,7 +203,7 @@ def _generate(model: Draw, variables: Variables, z: jax.Array) -> Trace:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _infer(model: Draw, variables: Variables, images: jax.Array, eps: jax.Array) -> Output:
-    return cast(Output, model.apply(variables, images, eps, trace=True))
+    return traced(model, variables, images, eps)[0]
 
 
 def in_batches(run: Callable[[np.ndarray], Any], count: int, batch_size: int) -> Any:

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import cast
 
 import jax
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from draw_jax.data.splits import Prepare, Split
 from draw_jax.evaluation import importance
 from draw_jax.model import draw
-from draw_jax.model.draw import Draw, Output
+from draw_jax.model.draw import Draw
 from draw_jax.model.task import Variables
 from draw_jax.system import devices
 
@@ -86,6 +85,6 @@ def _means(
 ) -> jax.Array:
     """Returns the means of the posterior, [T, B, Z], with the noise of sample k."""
     x, keys = importance.inputs(prepare, images, indices, key, k)
-    output = cast(Output, model.apply(variables, x, draw.noise(model, keys), trace=True))
-    assert output.trace is not None and output.trace.mean is not None
-    return output.trace.mean
+    _, trace = draw.traced(model, variables, x, draw.noise(model, keys))
+    assert trace.mean is not None  # as it inferred
+    return trace.mean

@@ -184,21 +184,16 @@ def task(model: Draw) -> Task:
     def loss_terms(
         variables: Variables, x: jax.Array, labels: jax.Array | None, key: jax.Array
     ) -> Terms:
-        output = infer(model, variables, x, key)
-        return {"nll": output.nll, "kl": output.kl.sum(axis=0)}
+        return terms(infer(model, variables, x, key))
 
     def evaluation_terms(
         variables: Variables, x: jax.Array, labels: jax.Array | None, keys: jax.Array
     ) -> tuple[Terms, Terms]:
         output, trace = traced(model, variables, x, noise(model, keys))
-        terms = {"nll": output.nll, "kl": output.kl.sum(axis=0)}
-        return terms, {"kl_per_step": output.kl.T} | _windows(model, trace)
+        return terms(output), {"kl_per_step": output.kl.T} | _windows(model, trace)
 
     def log_weight(variables: Variables, x: jax.Array, keys: jax.Array) -> jax.Array:
-        eps = noise(model, keys)
-        output, trace = traced(model, variables, x, eps)
-        assert trace.mean is not None and trace.log_std is not None  # as it inferred
-        return losses.importance_log_weight(output.nll, trace.mean, trace.log_std, eps)
+        return weighted(model, variables, x, noise(model, keys))[1]
 
     in_bits = likelihood.named(model.likelihood).discretized
     return Task(
@@ -247,6 +242,20 @@ def traced(model: Draw, variables: Variables, x: jax.Array, eps: jax.Array) -> t
     """Returns the terms of the loss and the trace, of images [B, H, W, C] and noise [T, B, Z]."""
     output = cast(Output, model.apply(variables, x, eps, trace=True))
     return output, cast(Trace, output.trace)
+
+
+def terms(output: Output) -> Terms:
+    """Returns each example's terms of the loss, [B] nats, the KL summed over the time steps."""
+    return {"nll": output.nll, "kl": output.kl.sum(axis=0)}
+
+
+def weighted(
+    model: Draw, variables: Variables, x: jax.Array, eps: jax.Array
+) -> tuple[Output, jax.Array]:
+    """Returns the terms of the loss and log p(x, z) - log q(z given x), [B] nats; see `traced`."""
+    output, trace = traced(model, variables, x, eps)
+    assert trace.mean is not None and trace.log_std is not None  # as it inferred
+    return output, losses.importance_log_weight(output.nll, trace.mean, trace.log_std, eps)
 
 
 def batch_noise(model: Draw, key: jax.Array, count: int) -> jax.Array:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from draw_jax.model import draw, losses
+from draw_jax.model import draw
 from draw_jax.model.draw import Draw, Output
 from draw_jax.model.task import Task, Variables
 
@@ -109,9 +109,7 @@ def _importance_weighted(task: Task, samples: int) -> Objective:
     def objective(variables: Variables, given: Given) -> tuple[jax.Array, Means]:
         each = jnp.repeat(given.x, samples, axis=0)  # an image's samples stand together
         eps = draw.batch_noise(model, given.key, len(each))
-        output, trace = draw.traced(model, variables, each, eps)
-        assert trace.mean is not None and trace.log_std is not None  # as it inferred
-        log_weight = losses.importance_log_weight(output.nll, trace.mean, trace.log_std, eps)
+        output, log_weight = draw.weighted(model, variables, each, eps)
         bound = jax.nn.logsumexp(log_weight.reshape(-1, samples), axis=1) - jnp.log(samples)
         return _with_means(task, output, -bound.mean())
 
@@ -120,5 +118,5 @@ def _importance_weighted(task: Task, samples: int) -> Objective:
 
 def _with_means(task: Task, output: Output, loss: jax.Array) -> tuple[jax.Array, Means]:
     """Returns a loss, and the means of a Draw's terms with it."""
-    means = {"nll": output.nll.mean(), "kl": output.kl.sum(axis=0).mean(), "objective": loss}
-    return loss, task.with_totals(means)
+    means = {name: term.mean() for name, term in draw.terms(output).items()}
+    return loss, task.with_totals(means | {"objective": loss})
