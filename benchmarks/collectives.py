@@ -146,4 +146,4 @@ if __name__ == "__main__":
         f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={most}"
     )
     jax.config.update("jax_platforms", "cpu")  # the variable was read at the import
-    sys.exit(cli.run(main, sys.argv, ()))
+    sys.exit(cli.run(main, sys.argv))

@@ -195,4 +195,4 @@ def _finite(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, sys.argv, (checkpoint.CheckpointError,)))
+    sys.exit(cli.run(main, sys.argv))

@@ -126,4 +126,4 @@ def mebibytes(size: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, sys.argv, ()))
+    sys.exit(cli.run(main, sys.argv))

@@ -205,4 +205,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, sys.argv, ()))
+    sys.exit(cli.run(main, sys.argv))
