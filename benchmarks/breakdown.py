@@ -39,7 +39,7 @@ from ml_collections import ConfigDict
 from benchmarks import measuring, train_step
 from benchmarks.agreement import mean_loss
 from draw_jax.data import splits
-from draw_jax.model import attention, build, likelihood
+from draw_jax.model import attention, build, draw, likelihood
 from draw_jax.model.gradients import gate_activations, lstm_step
 from draw_jax.runs.metrics import MetricsFile, TensorBoard
 from draw_jax.system import cli
@@ -82,10 +82,9 @@ def normal(*shape: int) -> jax.Array:
 
 def raw_windows(config: ConfigDict, kind: str) -> jax.Array:
     """Returns eq. 21's values near the configured first window of a kind, [T, B, 5]."""
-    sigma, delta = config.model[f"{kind}_sigma"], config.model[f"{kind}_delta"]
-    first = np.array([0, 0, 2 * np.log(sigma), np.log(delta), 0], np.float32)
+    first = attention.raw_bias(config.model[f"{kind}_delta"], config.model[f"{kind}_sigma"])
     near = 0.1 * normal(config.model.time_steps, config.train.batch_size, 5)
-    return near + first[None, None]
+    return near + jnp.array(first)[None, None]
 
 
 def over_time(config: ConfigDict, step: Callable[..., Any], carry: Any, inputs: Any) -> Any:
@@ -224,9 +223,12 @@ def optimiser(config: ConfigDict) -> Piece:
 
 def noise(config: ConfigDict) -> Piece:
     """Returns the draws of one step, from its own key."""
-    shape = (config.model.time_steps, config.train.batch_size, config.model.latent_size)
-    key = build.keys(config.seed).train
-    function = jax.jit(lambda step: jax.random.normal(jax.random.fold_in(key, step), shape))
+    model, key = build.drawing(build.build(config)), build.keys(config.seed).train
+
+    @jax.jit
+    def function(step: int) -> jax.Array:
+        return draw.batch_noise(model, jax.random.fold_in(key, step), config.train.batch_size)
+
     return Piece(forward=lambda: function(0))
 
 
@@ -335,4 +337,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, sys.argv, ()))
+    sys.exit(cli.run(main, sys.argv))
