@@ -90,7 +90,7 @@ def _loop_with_rollbacks(job: Job, stop: signals.Stop) -> tuple[int, bool]:
 
 def _loop(job: Job, stop: signals.Stop) -> tuple[int, bool]:
     """Makes the run's updates; returns how many are done and whether the run is finished."""
-    state, step, every = job.state, job.step, job.train
+    state, step, train = job.state, job.step, job.train
     validated, stopping = True, False
     if job.owes_validation():
         row = job.validate(state, step, stop.interrupt_evaluation)
@@ -100,19 +100,19 @@ def _loop(job: Job, stop: signals.Stop) -> tuple[int, bool]:
 
     job.log.start()
     checked, clock = FiniteCheck(), Clock(step)
-    while step < every.num_steps and not stopping:
+    while step < train.num_steps and not stopping:
         state, metrics = job.update(state, step, job.batch(step))
         step += 1
         checked.watch(step, metrics)
 
         stopping = stop.requested()
-        logging = step == 1 or step % every.log_every == 0
-        validating = job.due(step, every.eval_every)
-        saving = job.due(step, every.checkpoint_every)
+        logging = step == 1 or step % train.log_every == 0
+        validating = job.due(step, train.eval_every)
+        saving = job.due(step, train.checkpoint_every)
         if logging or validating or saving or stopping:
             values = checked.values()
         if logging:
-            rate = clock.steps_per_second(step) * every.batch_size
+            rate = clock.steps_per_second(step) * train.batch_size
             job.write({"step": step, "split": "train"} | values | {"images_per_second": rate})
         row = None
         if validating and not stopping:
@@ -123,7 +123,7 @@ def _loop(job: Job, stop: signals.Stop) -> tuple[int, bool]:
             job.save(state, step, row)
         validated = row is not None
         job.log.advance(step)
-    return step, step >= every.num_steps and validated
+    return step, step >= train.num_steps and validated
 
 
 def _tell_divergence(error: DivergedError, job: Job, good: int | None) -> None:

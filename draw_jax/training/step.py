@@ -98,12 +98,12 @@ def make_update(task: Task, config: ConfigDict, key: jax.Array) -> Update:
     The noise and the binarisation of update number `step` (from 0) are drawn here, from the
     step's own key: a resumed run needs nothing but the step. Metrics are those of this update: the
     means over the batch of the task's terms with their totals, the `objective` where it is not the
-    task's own, the norms of the gradient (before
-    clipping), of the update and of the weights, and the learning rate.
+    task's own, the norms of the gradient (before clipping), of the update and of the weights, and
+    the learning rate.
     """
     optimizer = make_optimizer(config.train)
     schedule = learning_rate(config.train)
-    made_small = objective.make(task, config.train)
+    loss_and_means = objective.make(task, config.train)
 
     def update(state: TrainState, step: jax.Array, batch: Batch) -> tuple[TrainState, Metrics]:
         x_key, noise_key = jax.random.split(jax.random.fold_in(key, step))
@@ -111,7 +111,7 @@ def make_update(task: Task, config: ConfigDict, key: jax.Array) -> Update:
         labels = None if batch.labels is None else jnp.asarray(batch.labels)
 
         def loss(params: Any) -> tuple[jax.Array, Metrics]:
-            return made_small({"params": params}, objective.Given(x, labels, noise_key, step))
+            return loss_and_means({"params": params}, objective.Given(x, labels, noise_key, step))
 
         gradients, means = jax.grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
