@@ -39,7 +39,7 @@ class Trace(NamedTuple):
 
 
 class DrawCell(nn.Module):
-    """One time step of DRAW. Its fields are those of `Draw`."""
+    """One time step of DRAW. Its fields are those of `Draw`, but for the last, `reader`."""
 
     image_shape: tuple[int, int, int]
     enc_size: int
@@ -58,9 +58,8 @@ class DrawCell(nn.Module):
     privy: bool
     encoder_input: str
     recurrent_init: str
-    reader: nn.Module | None = (
-        None  # images [B, H, W, 1 or 2 C] -> r_t [B, any]; None = as they are
-    )
+    # Images [B, H, W, 1 or 2 C] -> r_t [B, any]; None = as they are.
+    reader: nn.Module | None = None
 
     def setup(self) -> None:
         """Makes the learned initial state, both LSTMs and the linear maps."""

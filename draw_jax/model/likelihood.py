@@ -15,9 +15,8 @@ from draw_jax.model import gradients, losses
 class Likelihood(NamedTuple):
     """What a canvas [..., H, W, C k] says of an image [..., H, W, C]; k is `canvas_channels`."""
 
-    nll: Callable[
-        [jax.Array, jax.Array], jax.Array
-    ]  # (canvas, x) -> -log D(x | canvas) [...], nats
+    # (canvas, x) -> -log D(x | canvas) [...], nats
+    nll: Callable[[jax.Array, jax.Array], jax.Array]
     mean: Callable[[jax.Array], jax.Array]  # canvas -> the mean of D, an image in [0, 1]
     error_image: Callable[[jax.Array, jax.Array], jax.Array]  # (x, canvas) -> x - mean, eq. 3
     sample: Callable[[jax.Array, jax.Array], jax.Array]  # (key, canvas) -> an image drawn from D

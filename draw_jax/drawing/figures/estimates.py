@@ -43,7 +43,9 @@ def over_steps(
         axes = figure.subplots()
         colour, line = curves.rgb(look.ACCENT), curves.INK
         axes.errorbar(
-            *(steps, values, errors),
+            steps,
+            values,
+            errors,
             fmt="o-",
             color=colour,
             capsize=3,
@@ -93,7 +95,8 @@ def beneath(
         axes.barh(places, values, height=0.55, color=curves.rgb(look.SHADE))
         known = np.isfinite(errors)
         axes.errorbar(
-            *(values[known], places[known]),
+            values[known],
+            places[known],
             xerr=errors[known],
             fmt="none",
             ecolor=curves.INK,

@@ -2,8 +2,8 @@
 
 Automatic differentiation would give the same numbers, but keep more arrays between the passes or
 multiply in slower orders. Tests compare every gradient with the automatic one and with finite
-differences. Each function has three parts: `name` is what to call, `_name_fwd` gives the result
-and what to save for the backward pass, `_name_bwd` the gradients.
+differences. Each function but `unroll` has three parts: `name` is what to call, `_name_fwd` gives
+the result and what to save for the backward pass, `_name_bwd` the gradients.
 
 Derivatives are in reverse mode: `jax.grad`, `jax.vjp`, `jax.jacrev`. Both passes are plain
 functions of arrays, so the gradient itself has derivatives in either mode: `jax.hessian` and
