@@ -73,9 +73,7 @@ def picture(kernels: Mapping[str, np.ndarray]) -> Image.Image:
         ]
         of = f"{inputs} input{'s' * (inputs != 1)} (row{'s' * (inputs != 1)})"
         name = f"{layer}: {filters} filters (columns) of {of}"
-        title = Image.new("RGB", (look.PADDING + int(look.font().getlength(name)) + 1, look.LINE))
-        title.paste(look.BACKGROUND, (0, 0, *title.size))
-        look.write_text(title, (look.PADDING, look.LINE / 2), name, "lm")
+        title = look.line(name, look.PADDING + int(look.font().getlength(name)) + 1)
         parts += [title, shown, look.legend(swatches, shown.width)]
     return look.stack(parts)
 

@@ -115,9 +115,7 @@ def held_picture(model: Draw, variables: Variables, key: jax.Array) -> Image.Ima
     height, width, _ = model.image_shape
     scale = max(1, round(56 / max(height, width)))
     picture = look.stack([grids.grid(np.concatenate(rows), _COLUMNS, scale)], left=_NAME)
-    for row, n in enumerate(steps):
-        middle = look.PADDING + row * (height * scale + look.PADDING) + height * scale / 2
-        look.write_text(picture, (_NAME - 6, middle), f"step {n} held", "rm")
+    look.name_rows(picture, [f"step {n} held" for n in steps], _NAME, 0, height * scale)
     return picture
 
 

@@ -54,8 +54,8 @@ def make_seen(scales=1, channels=1, **changes):
 def blocks(picture, rows):
     """Returns where each image's panels begin: the top left corners of its first row."""
     shown = np.asarray(picture)
-    height = 2 * LINE + rows * (PANEL[0] + PADDING) + figures._CLASSES + 2 * PADDING + figures._GAP
-    width = T * (PANEL[1] + PADDING) + PADDING + figures._GAP
+    height = 2 * LINE + rows * (PANEL[0] + PADDING) + figures._CLASSES + 2 * PADDING + look.GAP
+    width = T * (PANEL[1] + PADDING) + PADDING + look.GAP
     columns = shown.shape[1] // width
     gutter = shown.shape[1] - columns * width
     return [
@@ -192,7 +192,7 @@ def test_an_animation_has_a_picture_per_glimpse(tmp_path, kind, channels):
             shown = np.asarray(animation.convert("RGB"))
             assert coloured(shown, look.ACCENT).sum() > 4 * 3 * 10  # the labels
             assert coloured(shown, look.READ).any()
-            top, left = figures._GAP + 2 * LINE, figures._GAP
+            top, left = look.GAP + 2 * LINE, look.GAP
             expected = rectangles.draw_window(
                 enlarged(seen.images[0], 9),
                 rectangles.window_at(seen.windows, t, 0),

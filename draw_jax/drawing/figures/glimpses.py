@@ -13,12 +13,10 @@ from scipy import special
 from draw_jax.drawing.figures import animations, grids, look, rectangles, strips
 from draw_jax.drawing.figures.look import ACCENT, BACKGROUND, INK, LINE, PADDING, READ, SHADE
 
-SCREEN = (1600, 1000)  # width and height in pixels that a sheet keeps to where it can
 BARS = 40  # pixels of a bar of probability 1
 _MARK = 3  # pixels of the line beneath the label's number
 _NUMBERS = look.FONT_PIXELS + 2  # pixels of the line of numbers
 _CLASSES = BARS + _NUMBERS + _MARK  # height of a panel of probabilities
-_GAP = 14  # pixels between two blocks
 _PAPER = (255, 255, 255)
 _SECONDS = 0.8  # for a glimpse of an animation
 
@@ -59,8 +57,8 @@ def sheet(seen: Seen, scale: int | None = None) -> Image.Image:
     gutter = max(_text_width(name) for name in [*names, "classes"]) + 10
     panel, across = height * scale + PADDING, len(steps) * (width * scale + PADDING) + PADDING
     block = (
-        max(across, *map(_text_width, titles)) + _GAP,
-        2 * LINE + len(names) * panel + _CLASSES + 2 * PADDING + _GAP,
+        max(across, *map(_text_width, titles)) + look.GAP,
+        2 * LINE + len(names) * panel + _CLASSES + 2 * PADDING + look.GAP,
     )
     columns = _columns(count, block, gutter)
     lines = math.ceil(count / columns)
@@ -70,7 +68,7 @@ def sheet(seen: Seen, scale: int | None = None) -> Image.Image:
     shown = [strips.strip(frames, windows, glimpse_size, READ, steps, scale)]  # [B, S, h, w, 3]
     shape = shown[0].shape
     for glimpse in glimpses:
-        panels = [_centred(glimpse[t - 1], shape[2], shape[3]) for t in steps]
+        panels = [look.centred(glimpse[t - 1], shape[2], shape[3]) for t in steps]
         shown.append(np.stack(panels, axis=1))
     sheets = []
     for line in range(lines):
@@ -85,9 +83,7 @@ def sheet(seen: Seen, scale: int | None = None) -> Image.Image:
                 Image.fromarray(grids.tile(np.stack(bars), len(steps))),
             ]
             picture.paste(look.stack(parts), (gutter + place * block[0], 0))
-        for k, name in enumerate(names):
-            centre = 2 * LINE + PADDING + k * panel + (panel - PADDING) / 2
-            look.write_text(picture, (gutter - 6, centre), name, "rm")
+        look.name_rows(picture, names, gutter, 2 * LINE, height * scale)
         centre = 2 * LINE + len(names) * panel + 2 * PADDING + BARS / 2
         look.write_text(picture, (gutter - 6, centre), "classes", "rm")
         sheets.append(picture)
@@ -133,14 +129,14 @@ def _frames(seen: Seen, scale: int | None) -> Iterator[Image.Image]:
     named = max(_text_width(name) for name in names) <= width * scale + PADDING
     over = [strips.column_names(names, width * scale, left=0)] if named else []
     down = (1 + named) * LINE + height * scale + PADDING + _CLASSES
-    columns = _columns(count, (across + _GAP, down + _GAP))
+    columns = _columns(count, (across + look.GAP, down + look.GAP))
     rows = math.ceil(count / columns)
-    look.check_size(columns * (across + _GAP), rows * (down + _GAP) + 3 * LINE, time_steps)
+    look.check_size(columns * (across + look.GAP), rows * (down + look.GAP) + 3 * LINE, time_steps)
     still = np.broadcast_to(images, (time_steps, *images.shape))
-    legend = look.legend(_entries(seen), columns * (across + _GAP) + _GAP)
+    legend = look.legend(_entries(seen), columns * (across + look.GAP) + look.GAP)
     for t in range(1, time_steps + 1):
         shown = strips.strip(still, windows, glimpse_size, READ, [t], scale)[:, 0]
-        beside = [_centred(glimpse[t - 1], *shown.shape[1:3]) for glimpse in glimpses]
+        beside = [look.centred(glimpse[t - 1], *shown.shape[1:3]) for glimpse in glimpses]
         cells = []
         for b in range(count):
             panels = np.stack([part[b] for part in (shown, *beside)])
@@ -148,7 +144,7 @@ def _frames(seen: Seen, scale: int | None) -> Iterator[Image.Image]:
             bars = _classes(after[t - 1, b], _of(labels, b), top.shape[1])
             parts = [_line(titles[t - 1][b]), *over, Image.fromarray(top), Image.fromarray(bars)]
             cells.append(_padded(look.stack(parts), across, down))
-        picture = Image.fromarray(grids.tile(np.stack(cells), columns, _GAP))
+        picture = Image.fromarray(grids.tile(np.stack(cells), columns, look.GAP))
         clock = animations.clock(t, time_steps, max(picture.width, legend.width))
         yield look.stack([picture, clock, legend])
 
@@ -266,27 +262,14 @@ def _columns(count: int, block: tuple[int, int], gutter: int = 0) -> int:
 
     def cost(columns: int) -> tuple[float, ...]:
         size = (gutter + columns * block[0], math.ceil(count / columns) * block[1] + 2 * LINE)
-        shrunk = max(pixels / most for pixels, most in zip(size, SCREEN, strict=True))
+        shrunk = max(pixels / most for pixels, most in zip(size, look.SCREEN, strict=True))
         return (max(1.0, shrunk), -count % columns, -columns)
 
     return min(range(1, count + 1), key=cost)
 
 
-def _centred(glimpses: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns glimpses [B, N, N, C] as large as fits amid panels, uint8 [B, height, width, 3]."""
-    size = glimpses.shape[1]
-    scale = max(1, min(height, width) // size)
-    panels = np.full((len(glimpses), height, width, 3), BACKGROUND, np.uint8)
-    top, left = (height - size * scale) // 2, (width - size * scale) // 2
-    inside = np.s_[:, top : top + size * scale, left : left + size * scale]
-    panels[inside] = look.panels(glimpses, scale)
-    return panels
-
-
 def _line(text: str) -> Image.Image:
-    line = Image.new("RGB", (_text_width(text), LINE), BACKGROUND)
-    look.write_text(line, (PADDING, LINE / 2), text, "lm")
-    return line
+    return look.line(text, _text_width(text))
 
 
 def _text_width(text: str) -> int:

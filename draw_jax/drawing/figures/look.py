@@ -35,7 +35,9 @@ PANEL_PIXELS = 112  # a panel is enlarged until its longer side has about this m
 LINE = FONT_PIXELS + 8  # pixels of a line of text
 MAX_PIXELS = 100_000_000  # of one picture: 300 MB
 MAX_ANIMATION_PIXELS = 400_000_000  # of all pictures of an animation together
-_GAP = 6  # pixels around a swatch of a legend
+SCREEN = (1600, 1000)  # width and height in pixels that a large picture keeps to where it can
+GAP = 14  # pixels between two blocks of panels
+_SPACE = 6  # pixels around a swatch of a legend, and after a row's name
 
 
 def check_images(images: Any, ndim: int = 4, name: str = "images", low: float = 0.0) -> np.ndarray:
@@ -123,6 +125,25 @@ def panels(images: np.ndarray, scale: int) -> np.ndarray:
     return rgb.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
+def centred(glimpses: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns glimpses as large as fits amid panels.
+
+    Args:
+        glimpses: [B, N, N, C] in [0, 1], C 1 or 3, N at most the panels' shorter side.
+        height: of the panels, in pixels.
+        width: of the panels, in pixels.
+
+    Returns:
+        uint8 [B, height, width, 3].
+    """
+    size = glimpses.shape[1]
+    scale = max(1, min(height, width) // size)
+    result = np.full((len(glimpses), height, width, 3), BACKGROUND, np.uint8)
+    top, left = (height - size * scale) // 2, (width - size * scale) // 2
+    result[:, top : top + size * scale, left : left + size * scale] = panels(glimpses, scale)
+    return result
+
+
 @functools.cache
 def font() -> ImageFont.FreeTypeFont:
     """Returns the font of every figure: the one that matplotlib ships and uses."""
@@ -135,6 +156,30 @@ def write_text(picture: Image.Image, xy: tuple[float, float], text: str, anchor:
     ImageDraw.Draw(picture).text(xy, text, fill=INK, font=font(), anchor=anchor)
 
 
+def line(text: str, width: int) -> Image.Image:
+    """Returns a line of text, `width` pixels wide."""
+    result = Image.new("RGB", (width, LINE), BACKGROUND)
+    write_text(result, (PADDING, LINE / 2), text, "lm")
+    return result
+
+
+def name_rows(
+    picture: Image.Image, names: Sequence[str], right: int, top: int, panel_height: int
+) -> None:
+    """Writes a name left of each row of panels.
+
+    Args:
+        picture: which holds the panels.
+        names: from the top.
+        right: where the panels begin, pixels from the left edge.
+        top: of the sheet of panels with its padding, pixels from the upper edge.
+        panel_height: of a row without its padding, pixels.
+    """
+    for row, name in enumerate(names):
+        middle = top + PADDING + row * (panel_height + PADDING) + panel_height / 2
+        write_text(picture, (right - _SPACE, middle), name, "rm")
+
+
 def legend(entries: Sequence[tuple[np.ndarray, str]], width: int) -> Image.Image:
     """Returns what the marks of a picture mean, in as many lines as `width` asks for.
 
@@ -142,18 +187,18 @@ def legend(entries: Sequence[tuple[np.ndarray, str]], width: int) -> Image.Image
         entries: (swatch uint8 [h, w, 3] with h at most `LINE`, what it means), at least one.
         width: pixels of the picture above; one long entry makes the legend wider.
     """
-    sizes = [swatch.shape[1] + _GAP + math.ceil(font().getlength(t)) for swatch, t in entries]
+    sizes = [swatch.shape[1] + _SPACE + math.ceil(font().getlength(t)) for swatch, t in entries]
     width = max(width, max(sizes) + 2 * PADDING)
     placed, lines, left = [], 1, PADDING
     for (swatch, text), size in zip(entries, sizes, strict=True):
         if left > PADDING and left + size > width:
             lines, left = lines + 1, PADDING
         placed.append((left, LINE * (lines - 1), swatch, text))
-        left += size + 3 * _GAP
+        left += size + 3 * _SPACE
     result = Image.new("RGB", (width, LINE * lines), BACKGROUND)
     for left, top, swatch, text in placed:
         result.paste(Image.fromarray(swatch), (left, top + (LINE - swatch.shape[0]) // 2))
-        write_text(result, (left + swatch.shape[1] + _GAP, top + LINE / 2), text, "lm")
+        write_text(result, (left + swatch.shape[1] + _SPACE, top + LINE / 2), text, "lm")
     return result
 
 

@@ -10,10 +10,8 @@ from PIL import Image, ImageDraw
 from draw_jax.drawing.figures import grids, look, rectangles, strips
 from draw_jax.drawing.figures.look import BACKGROUND, INK, LINE, PADDING, READ, SHADE, WRITE
 
-SCREEN = (1600, 1000)  # width and height in pixels that a picture keeps to where it can
 _GUTTER = 60  # pixels left of the blocks for their rows' names
 _NARROWEST = 240  # pixels of a block that hold the line of text beneath its bars
-_GAP = 14  # pixels between two blocks
 _BARS = 40  # pixels of the tallest bar
 _SMALLEST = 56  # pixels, about, of a panel's longer side: no less to fit a screen
 _FEWEST = 5  # time steps, likewise
@@ -108,10 +106,8 @@ def reconstruction(
     lines = []
     for first in range(0, count, columns):
         line = _side_by_side(blocks[first : first + columns])
-        for k, name in enumerate(rows):
-            centre = LINE + PADDING + k * (panel_height + PADDING) + panel_height / 2
-            look.write_text(line, (_GUTTER - 6, centre), name, "rm")
-        look.write_text(line, (_GUTTER - 6, line.height - _GAP - LINE - 2), "KL", "rs")
+        look.name_rows(line, [*rows], _GUTTER, LINE, panel_height)
+        look.write_text(line, (_GUTTER - 6, line.height - look.GAP - LINE - 2), "KL", "rs")
         lines.append(line)
     colours = [READ] * (read_windows is not None) + [WRITE] * (write_windows is not None)
     entries = rectangles.legend(*colours) if colours else []
@@ -145,7 +141,7 @@ def _layout(
     numbers = range(min(time_steps, _FEWEST), min(time_steps, 10) + 1)
     choices = [
         _Layout(columns, shown, enlargement)
-        for columns in range(1, min(count, SCREEN[0] // _SMALLEST) + 1)
+        for columns in range(1, min(count, look.SCREEN[0] // _SMALLEST) + 1)
         for shown in (
             [strips.evenly_spaced(time_steps, n) for n in numbers] if not steps else [steps]
         )
@@ -154,7 +150,7 @@ def _layout(
 
     def cost(layout: _Layout) -> tuple[int, ...]:
         size = _size(count, kinds, height, width, layout)
-        beyond = [max(0, pixels - most) for pixels, most in zip(size, SCREEN, strict=True)]
+        beyond = [max(0, pixels - most) for pixels, most in zip(size, look.SCREEN, strict=True)]
         empty = -count % layout.columns
         return (*beyond, empty, -len(layout.steps), -layout.scale, -layout.columns)
 
@@ -165,8 +161,8 @@ def _size(count: int, kinds: int, height: int, width: int, layout: _Layout) -> t
     """Returns the width and height of the picture in pixels, with two lines for the legend."""
     panels = len(layout.steps) * (width * layout.scale + PADDING) + PADDING
     block = (
-        max(panels, _NARROWEST) + _GAP,
-        LINE + kinds * (height * layout.scale + PADDING) + PADDING + _BARS + 8 + LINE + _GAP,
+        max(panels, _NARROWEST) + look.GAP,
+        LINE + kinds * (height * layout.scale + PADDING) + PADDING + _BARS + 8 + LINE + look.GAP,
     )
     lines = math.ceil(count / layout.columns)
     return _GUTTER + layout.columns * block[0], lines * block[1] + 2 * LINE
@@ -174,7 +170,7 @@ def _size(count: int, kinds: int, height: int, width: int, layout: _Layout) -> t
 
 def _side_by_side(blocks: Sequence[Image.Image]) -> Image.Image:
     """Returns blocks right of the gutter, with a gap after and beneath each."""
-    width, height = blocks[0].width + _GAP, blocks[0].height + _GAP
+    width, height = blocks[0].width + look.GAP, blocks[0].height + look.GAP
     result = Image.new("RGB", (_GUTTER + len(blocks) * width, height), BACKGROUND)
     for k, block in enumerate(blocks):
         result.paste(block, (_GUTTER + k * width, 0))
@@ -186,14 +182,9 @@ def _centred(glimpses: np.ndarray, steps: Sequence[int], shape: tuple[int, ...])
     if glimpses.shape[1] != shape[0] or len(glimpses) < max(steps):
         raise ValueError(f"expected glimpses [T, B, N, N, C], got {list(glimpses.shape)}")
     size = glimpses.shape[2]
-    scale = max(1, min(shape[2:4]) // size)
-    if size * scale > min(shape[2:4]):
+    if size > min(shape[2:4]):
         raise ValueError(f"expected glimpses no larger than the images, got N = {size}")
-    panels = np.full(shape, BACKGROUND, np.uint8)
-    top, left = (shape[2] - size * scale) // 2, (shape[3] - size * scale) // 2
-    shown = np.stack([look.panels(glimpses[t - 1], scale) for t in steps], axis=1)
-    panels[:, :, top : top + size * scale, left : left + size * scale] = shown
-    return panels
+    return np.stack([look.centred(glimpses[t - 1], shape[2], shape[3]) for t in steps], axis=1)
 
 
 def _bars(kl_nats: np.ndarray, tallest: float, steps: Sequence[int], width: int) -> Image.Image:
