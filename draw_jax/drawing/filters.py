@@ -42,16 +42,24 @@ def load_picture(
 
         picture = Image.fromarray(load_sample_image("china.jpg")).convert("RGB" if colour else "L")
     else:
-        try:
-            picture = image_folder.open_picture(path, 3 if colour else 1, need=size)
-        except Exception as error:  # noqa: BLE001 - whatever Pillow raises for what is no picture
-            raise NoPicture(
-                f"cannot read {os.fspath(path)}: {image_folder.why_not(error)}"
-            ) from None
+        picture = opened(path, 3 if colour else 1, size)
     shrink = max(1.0, max(picture.size) / size)
     shape = (max(1, round(picture.width / shrink)), max(1, round(picture.height / shrink)))
     small = picture.resize(shape, Image.Resampling.LANCZOS, reducing_gap=3.0)
     return np.asarray(small, np.float32).reshape(shape[1], shape[0], -1) / 255
+
+
+def opened(path: str | os.PathLike[str], channels: int, need: int, flag: str = "") -> Image.Image:
+    """Returns `image_folder.open_picture` of a file.
+
+    Raises:
+        NoPicture: if the file is missing or is no picture; the message begins with `flag`.
+    """
+    try:
+        return image_folder.open_picture(path, channels, need=need)
+    except Exception as error:  # noqa: BLE001 - whatever Pillow raises for what is no picture
+        why = image_folder.why_not(error)
+        raise NoPicture(f"{flag}cannot read {os.fspath(path)}: {why}") from None
 
 
 def windows(strides: Any, sigmas: Any, image: np.ndarray) -> attention.Window:

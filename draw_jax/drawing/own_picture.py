@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from draw_jax.data.sets import image_folder
-from draw_jax.drawing.filters import NoPicture
+from draw_jax.drawing.filters import NoPicture, opened
 
 # The longer side of the box that a digit fills, as a share of the frame. MNIST has 20 pixels of 28,
 # the digit's centre of mass in the middle; scikit-learn's digits fill their frame; OMNIGLOT's
@@ -56,12 +55,7 @@ def load(
     height, width, channels = image_shape
     if channels not in (1, 3):
         raise ValueError(f"--image: expected a model of 1 or 3 channels, got {channels}")
-    try:
-        picture = image_folder.open_picture(path, channels, need=_DECODE)
-    except Exception as error:  # noqa: BLE001 - whatever Pillow raises for what is no picture
-        raise NoPicture(
-            f"--image: cannot read {os.fspath(path)}: {image_folder.why_not(error)}"
-        ) from None
+    picture = opened(path, channels, _DECODE, "--image: ")
     if box is not None and channels == 1:
         ink = _ink(picture, height, width)
         if ink is None:  # black on transparent, for one, which was read as black on black
