@@ -51,13 +51,9 @@ class Row(NamedTuple):
     layout: str
     devices: int
     batch: int
-    step_ms: float
-    step_ms_low: float
-    step_ms_high: float
+    step_ms: measuring.Spread
     images_per_second: float
-    ratio: float  # to the images a second of one device
-    ratio_low: float
-    ratio_high: float
+    ratio: measuring.Spread  # to the images a second of one device
 
 
 def layouts(cores: Sequence[int]) -> list[Layout]:
@@ -139,7 +135,7 @@ def rows(
         images = batch * (devices[name] if kind == "own" else 1)
         ratio = measuring.spread([images / batch * a / b for a, b in zip(alone, own, strict=True)])
         rate = 1e3 * images / statistics.median(own)
-        found.append(Row(name, devices[name], images, *measuring.spread(own), rate, *ratio))
+        found.append(Row(name, devices[name], images, measuring.spread(own), rate, ratio))
     return found
 
 
@@ -187,16 +183,17 @@ def main() -> int:
         [
             row.layout,
             f"{row.batch:,}",
-            str(measuring.Spread(row.step_ms, row.step_ms_low, row.step_ms_high)),
+            str(row.step_ms),
             measuring.number(row.images_per_second),
-            str(measuring.Spread(row.ratio, row.ratio_low, row.ratio_high)),
+            str(row.ratio),
         ]
         for row in table
     ]
     names = ["layout", "batch", "update, ms (10 to 90 %)", "images/s", "times one device"]
     print(measuring.table(names, cells))
     print(f"on {len(cores)} cores, a device each")
-    measuring.write_json({"cores": len(cores), "rows": [row._asdict() for row in table]})
+    figures = [measuring.flat(row._asdict()) for row in table]
+    measuring.write_json({"cores": len(cores), "rows": figures})
     return 0
 
 

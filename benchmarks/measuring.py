@@ -135,6 +135,17 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), float(low), float(high))
 
 
+def flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a row of figures for --json, in which a Spread x becomes x, x_low and x_high."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Spread):
+            found |= {name: value.median, f"{name}_low": value.low, f"{name}_high": value.high}
+        else:
+            found[name] = value
+    return found
+
+
 def number(value: float) -> str:
     """Returns a number with three significant digits, or all before the point."""
     return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"

@@ -36,7 +36,7 @@ def drawings(config: ConfigDict, batch: int) -> dict[str, Any]:
     return {"images": jax.jit(images), "traces": jax.jit(trace)}
 
 
-def measure(config: ConfigDict, batch: int, rounds: int) -> dict[str, float]:
+def measure(config: ConfigDict, batch: int, rounds: int) -> dict[str, Any]:
     """Returns a row of the table."""
     streams = build.keys(config.seed)
     init = jax.jit(build.initial_variables, static_argnums=0)
@@ -50,9 +50,7 @@ def measure(config: ConfigDict, batch: int, rounds: int) -> dict[str, float]:
     return {
         "batch": batch,
         "compile_s": compile_seconds["images"],
-        "batch_ms": milliseconds["images"].median,
-        "batch_ms_low": milliseconds["images"].low,
-        "batch_ms_high": milliseconds["images"].high,
+        "batch_ms": milliseconds["images"],
         "images_per_second": 1e3 * batch / milliseconds["images"].median,
         "traces_per_second": 1e3 * batch / milliseconds["traces"].median,
     }
@@ -67,7 +65,7 @@ def main() -> int:
         [
             str(row["batch"]),
             measuring.number(row["compile_s"]),
-            str(measuring.Spread(row["batch_ms"], row["batch_ms_low"], row["batch_ms_high"])),
+            str(row["batch_ms"]),
             measuring.number(row["images_per_second"]),
             measuring.number(row["traces_per_second"]),
         ]
@@ -77,7 +75,7 @@ def main() -> int:
     print(measuring.table(names, cells))
     measuring.write_json(
         {
-            "rows": rows,
+            "rows": [measuring.flat(row) for row in rows],
             "time_steps": config.model.time_steps,
             "dtype": config.model.dtype,
             "device": measuring.device_name(),

@@ -82,7 +82,7 @@ def device_axes(config: ConfigDict) -> list[Axis]:
     ]
 
 
-def measure(axis: Axis, rounds: int) -> list[dict[str, float]]:
+def measure(axis: Axis, rounds: int) -> list[dict[str, Any]]:
     """Returns an axis' rows, smallest first."""
     calls, compile_seconds = {}, {}
     for size, config in axis.configs.items():
@@ -97,9 +97,7 @@ def measure(axis: Axis, rounds: int) -> list[dict[str, float]]:
         rows.append(
             {
                 "size": size,
-                "step_ms": step_ms.median,
-                "step_ms_low": step_ms.low,
-                "step_ms_high": step_ms.high,
+                "step_ms": step_ms,
                 "cost": step_ms.median / axis.units[size],
                 "compile_s": compile_seconds[size],
             }
@@ -107,12 +105,12 @@ def measure(axis: Axis, rounds: int) -> list[dict[str, float]]:
     return rows
 
 
-def show(axis: Axis, rows: Sequence[dict[str, float]]) -> None:
+def show(axis: Axis, rows: Sequence[dict[str, Any]]) -> None:
     """Prints an axis' table."""
     cells = [
         [
             str(row["size"]),
-            str(measuring.Spread(row["step_ms"], row["step_ms_low"], row["step_ms_high"])),
+            str(row["step_ms"]),
             measuring.number(row["cost"]),
             measuring.number(row["compile_s"]),
         ]
@@ -130,7 +128,8 @@ def main() -> int:
         rows = measure(axis, measuring.REPEATS.value)
         show(axis, rows)
         print()
-        figures[axis.name.replace(",", "").replace(" ", "_")] = {"unit": axis.cost, "rows": rows}
+        name = axis.name.replace(",", "").replace(" ", "_")
+        figures[name] = {"unit": axis.cost, "rows": [measuring.flat(row) for row in rows]}
     print(f"on {measuring.device_name(jax.device_count())}; one of them where not said otherwise")
     measuring.write_json(figures | {"device": measuring.device_name(jax.device_count())})
     return 0

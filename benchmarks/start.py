@@ -100,12 +100,8 @@ def main() -> int:
     print(measuring.table(["start", "first update after s (10 to 90 %)"], rows))
     device = measuring.device_name(train_step.share_cores(measuring.CONFIG.value))
     print(f"on {device}")
-    figures = {
-        f"{name.replace(' ', '_')}_s{end}": value
-        for name, spread in seconds.items()
-        for end, value in zip(("", "_low", "_high"), spread, strict=True)
-    }
-    measuring.write_json(figures | {"device": device})
+    figures = {f"{name.replace(' ', '_')}_s": spread for name, spread in seconds.items()}
+    measuring.write_json(measuring.flat(figures) | {"device": device})
     return 0
 
 

@@ -165,9 +165,9 @@ def test_a_revision_is_a_commit_of_a_repository(repository, tmp_path, monkeypatc
 def test_figures_are_medians_and_the_ratio_one_of_rounds():
     times = {"old": [100.0, 200.0, 100.0], "new": [150.0, 100.0, 120.0]}
     found = before_after.figures(times, {"old": [1.0, 2.0], "new": [1.0, 2.5]})
-    assert (found["old_ms"], found["new_ms"], found["ratio"]) == (100, 120, 1.2)
-    assert found["ratio_low"] == pytest.approx(0.64)  # a fifth of the way from 0.5 to 1.2
-    assert found["ratio_high"] == pytest.approx(1.44)
+    assert (found["old_ms"], found["new_ms"], found["ratio"].median) == (100, 120, 1.2)
+    assert found["ratio"].low == pytest.approx(0.64)  # a fifth of the way from 0.5 to 1.2
+    assert found["ratio"].high == pytest.approx(1.44)
     assert found["same_losses"] is False
     assert before_after.figures(times, {"old": [1.0], "new": [1.0]})["same_losses"] is True
 

@@ -78,6 +78,10 @@ def test_numbers_spreads_and_tables_read_well(modules):
     ]
     spread = modules.measuring.spread([float(n) for n in range(11)])
     assert spread == (5, 1, 9) and str(spread) == "5.00 (1.00 to 9.00)"
+    row = modules.measuring.flat({"size": 3, "step_ms": spread, "cost": 2.5})
+    assert list(row.items()) == [
+        *(("size", 3), ("step_ms", 5), ("step_ms_low", 1), ("step_ms_high", 9), ("cost", 2.5))
+    ]
     assert table(["piece", "ms"], [["read", "1.00"], ["filterbanks", "2"]]).splitlines() == [
         "| piece       |   ms |",
         "| ----------- | ---: |",

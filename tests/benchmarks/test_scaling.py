@@ -64,6 +64,6 @@ def test_ratios_are_of_images_a_second_in_the_same_round(scaling):
     }
     rows = scaling.cores.rows(times, {"one": 1, "two": 2}, batch=50)
     assert [(row.layout, row.batch) for row in rows] == [("one", 50), ("two", 50), ("two", 100)]
-    assert [row.ratio for row in rows] == pytest.approx([1.0, 1.25, 1.6])
-    assert [row.ratio_low for row in rows] == pytest.approx([1.0, 1.25, 1.6])
+    assert [row.ratio.median for row in rows] == pytest.approx([1.0, 1.25, 1.6])
+    assert [row.ratio.low for row in rows] == pytest.approx([1.0, 1.25, 1.6])
     assert [row.images_per_second for row in rows] == pytest.approx([500.0, 625.0, 800.0])
