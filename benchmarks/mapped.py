@@ -172,8 +172,8 @@ def peak(command: Sequence[str], environment: Mapping[str, str]) -> float:
             process.kill()
             code = process.wait()
         if code:
-            stderr = os.pread(said.fileno(), 100_000, 0).decode(errors="replace")
-            raise TrainingFailed(f"training failed: {measuring.complaint(stderr, code)}")
+            why = measuring.complaint(measuring.end_of(said), code)
+            raise TrainingFailed(f"training failed: {why}")
     return most
 
 

@@ -1,12 +1,13 @@
 """What the benchmarks share: flags, timing in turn, tables and figures as JSON."""
 
 import json
+import os
 import re
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -176,6 +177,12 @@ def config_flags_with(overrides: Mapping[str, Any]) -> list[str]:
     given = config_flags.get_override_values(flags.FLAGS["config"])
     fields = [f"--config.{field}={value}" for field, value in (given | overrides).items()]
     return [f"--config={config_flags.get_config_filename(flags.FLAGS['config'])}", *fields]
+
+
+def end_of(file: IO[bytes]) -> str:
+    """Returns the last 100,000 bytes, as text, of what a process has written into a file."""
+    begin = max(0, os.fstat(file.fileno()).st_size - 100_000)
+    return os.pread(file.fileno(), 100_000, begin).decode(errors="replace")
 
 
 def complaint(stderr: str, code: int) -> str:

@@ -67,8 +67,7 @@ def first_update(command: list[str], kept: Path) -> float:
             while not (metrics.exists() and metrics.stat().st_size):
                 code = training.poll()
                 if code is not None:
-                    stderr = os.pread(said.fileno(), 100_000, 0).decode()
-                    raise NoUpdateError(measuring.complaint(stderr, code))
+                    raise NoUpdateError(measuring.complaint(measuring.end_of(said), code))
                 time.sleep(_POLL)
             return time.perf_counter() - began
         finally:

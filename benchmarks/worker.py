@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,6 +70,6 @@ def answer(worker: Worker) -> Any:
     line = worker.process.stdout.readline()
     if not line:
         code = worker.process.wait()
-        stderr = os.pread(worker.said.fileno(), 1_000_000, 0).decode(errors="replace")
-        raise WorkerFailed(f"{worker.name} failed: {measuring.complaint(stderr, code)}")
+        why = measuring.complaint(measuring.end_of(worker.said), code)
+        raise WorkerFailed(f"{worker.name} failed: {why}")
     return json.loads(line)

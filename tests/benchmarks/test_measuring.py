@@ -26,6 +26,20 @@ def test_a_failures_line_is_the_one_that_names_it(stderr, told, modules):
     assert modules.measuring.complaint(stderr, -9).startswith(told)
 
 
+def test_the_end_of_what_a_process_wrote_is_read_and_bytes_that_are_no_text_do_not_matter(
+    tmp_path, modules
+):
+    path = tmp_path / "said"
+    path.write_bytes(b"first line\n" + b"\xff" * 200_000 + b"\nerror: the last\n")
+    with path.open("rb") as said:
+        text = modules.measuring.end_of(said)
+        assert len(text) == 100_000 and said.tell() == 0
+        assert modules.measuring.complaint(text, 1) == "the last"
+    path.write_bytes(b"all of it")
+    with path.open("rb") as said:
+        assert modules.measuring.end_of(said) == "all of it"
+
+
 class Slow:
     """A result that is there only after a while."""
 
