@@ -113,8 +113,8 @@ def main() -> int:
         for seed in _SEEDS.value:
             run = Path(_WORKDIR.value, f"{row.batch}_{row.rate:.4g}_seed_{seed}")
             losses.append(result(configured(config, row, seed), run))
-        told = ["diverged" if loss is None else f"{loss:.2f}" for loss in losses]
-        cells.append([f"{row.batch:,}", row.rule, f"{row.rate:.4g}", f"{row.updates:,}", *told])
+        texts = ["diverged" if loss is None else f"{loss:.2f}" for loss in losses]
+        cells.append([f"{row.batch:,}", row.rule, f"{row.rate:.4g}", f"{row.updates:,}", *texts])
         figures.append(row._asdict() | {"losses": losses})
     print(measuring.table(names, cells))
     print(f"\nvalidation losses after {_IMAGES.value:,} images")

@@ -48,7 +48,7 @@ _RESULT = re.compile(r"= (.+?) all-reduce(?:-start)?\(")
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
 
 
-class Told(NamedTuple):
+class AllReduces(NamedTuple):
     """The all-reduces of a compiled program."""
 
     operations: int
@@ -63,7 +63,7 @@ class Estimate(NamedTuple):
     strong: float  # the same, sharing one batch
 
 
-def all_reduces(program: str) -> Told:
+def all_reduces(program: str) -> AllReduces:
     """Returns what a program in XLA's text form sums over devices.
 
     Raises:
@@ -76,10 +76,10 @@ def all_reduces(program: str) -> Told:
             if kind not in _BITS:
                 raise ValueError(f"expected one of {', '.join(_BITS)}, got {kind}")
             total += _BITS[kind] // 8 * math.prod(int(n) for n in shape.split(",") if n)
-    return Told(operations, total)
+    return AllReduces(operations, total)
 
 
-def compiled_for(config: ConfigDict, count: int) -> tuple[Told, int]:
+def compiled_for(config: ConfigDict, count: int) -> tuple[AllReduces, int]:
     """Returns the all-reduces of an update on so many devices, and the bytes of the weights."""
     update, state, batch = train_step.make_step(config, count)
     program = update.lower(state, 0, batch).compile().as_text()
@@ -99,9 +99,11 @@ def estimate(
         gbs: GB/s from a device to the next.
         latency_us: microseconds of one message.
     """
-    told = 1e-6 * 2 * (count - 1) / count * size / gbs + 1e-3 * 2 * (count - 1) * latency_us
-    shared = fixed_ms + (step_ms - fixed_ms) / count + told
-    return Estimate(told, count * step_ms / (step_ms + told), step_ms / shared)
+    all_reduce_ms = (
+        1e-6 * 2 * (count - 1) / count * size / gbs + 1e-3 * 2 * (count - 1) * latency_us
+    )
+    shared = fixed_ms + (step_ms - fixed_ms) / count + all_reduce_ms
+    return Estimate(all_reduce_ms, count * step_ms / (step_ms + all_reduce_ms), step_ms / shared)
 
 
 def main() -> int:
@@ -116,17 +118,17 @@ def main() -> int:
         )
     if _FIXED_MS.value > _STEP_MS.value:
         raise ValueError(f"--fixed_ms: expected at most --step_ms, {_STEP_MS.value:g}")
-    rows, cells, told = [], [], Told(0, 0)
+    rows, cells, summed = [], [], AllReduces(0, 0)
     for count in counts:
-        told, weights = compiled_for(config, count)
-        rows.append({"devices": count, "weights_bytes": weights} | told._asdict())
-        cells.append([f"{count}", f"{told.operations}", f"{told.bytes:,}", f"{weights:,}"])
+        summed, weights = compiled_for(config, count)
+        rows.append({"devices": count, "weights_bytes": weights} | summed._asdict())
+        cells.append([f"{count}", f"{summed.operations}", f"{summed.bytes:,}", f"{weights:,}"])
     names = ["devices", "all-reduces", "their bytes", "bytes of the weights"]
     print(measuring.table(names, cells))
     figures: dict[str, Any] = {"rows": rows}
     if _STEP_MS.value:
         network = _STEP_MS.value, _FIXED_MS.value, _BANDWIDTH.value, _LATENCY.value
-        found = {n: estimate(n, told.bytes, *network) for n in _GPUS.value}
+        found = {n: estimate(n, summed.bytes, *network) for n in _GPUS.value}
         cells = [[f"{n}", *(measuring.number(v) for v in e)] for n, e in found.items()]
         batch = config.train.batch_size
         names = ["devices", "all-reduce, ms", f"speed-up, a batch of {batch} on each device"]

@@ -98,15 +98,15 @@ def row_of(config: ConfigDict, target: str, dump: Path) -> dict[str, Any]:
     if _HLO.value:
         Path(_HLO.value).write_text(text)
     launches = hlo_counts.launches(hlo_counts.parse(text))
-    told = collectives.all_reduces(text)
+    summed = collectives.all_reduces(text)
     figures = {
         "chips": len(chips),
         "batch": config.train.batch_size,
         "time_steps": config.model.time_steps,
         "kernels": kernels(launches, config.model.time_steps),
         "kernels_an_update": launches.flat().total(),
-        "all_reduces": told.operations,
-        "all_reduce_bytes": told.bytes,
+        "all_reduces": summed.operations,
+        "all_reduce_bytes": summed.bytes,
     }
     return figures | memory.needs(executable) | sending(launches, dump)
 

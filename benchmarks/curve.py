@@ -59,15 +59,15 @@ def main() -> int:
             raise ValueError(f"--points: the name {name!r} is taken")
         series[name] = points
     levels = dict(level(text) for text in _LEVELS.value)
-    told = settled(rows, metric, _SETTLED.value) if _SETTLED.value else []
+    sentences = settled(rows, metric, _SETTLED.value) if _SETTLED.value else []
     curves.curves(series, _OUT.value, y_label=label, references=levels)
     print(f"| update | validation: {label} |\n|---|---|")
     for row in rows:
         if row["split"] == "validation":
             value, error = (factor * row[name] for name in (metric, f"{metric}_se"))
             print(f"| {row['step']:,} | {value:.{digits}f} +- {error:.{digits}f} |")
-    for text in told:
-        print(text)
+    for sentence in sentences:
+        print(sentence)
     print(_OUT.value)
     return 0
 

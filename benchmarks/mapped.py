@@ -95,8 +95,8 @@ def main() -> int:
         f"\nthe large set takes {more:+,.0f} MiB; the aim is at most {most:+,.0f} (200 MB): "
         f"{'reached' if more <= most else 'missed'}"
     )
-    told = {"difference_mebibytes": more, "updates": _UPDATES.value}
-    measuring.write_json(figures | told | {"device": measuring.device_name()})
+    shared = {"difference_mebibytes": more, "updates": _UPDATES.value}
+    measuring.write_json(figures | shared | {"device": measuring.device_name()})
     return 0
 
 

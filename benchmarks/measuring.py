@@ -188,8 +188,8 @@ def end_of(file: IO[bytes]) -> str:
 def complaint(stderr: str, code: int) -> str:
     """Returns the line in which a failed process says what was wrong, fit for a table."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    told = re.compile(r"error: |F\d{4} |[\w.]*(Error|Exception|Interrupt)\b")
-    named = [line for line in lines if told.match(line)]
+    names_a_failure = re.compile(r"error: |F\d{4} |[\w.]*(Error|Exception|Interrupt)\b")
+    named = [line for line in lines if names_a_failure.match(line)]
     line = (named or lines or [f"exit code {code}"])[-1]
     return line.removeprefix("error: ").replace("|", "\\|")
 

@@ -67,9 +67,9 @@ def main() -> int:
 
     figures = []
     for run in runs:
-        told = {"run": str(run.path), "changed": changed(first, run), "updates": run.updates}
-        told["minutes"] = minutes(run)
-        figures.append(told | losses(run, images))
+        figure = {"run": str(run.path), "changed": changed(first, run), "updates": run.updates}
+        figure["minutes"] = minutes(run)
+        figures.append(figure | losses(run, images))
     names = ["changed", "updates", "minutes", "weights of update"]
     names += ["negative ELBO, validation", "training", "gap"]
     print(measuring.table(names, [row(figure) for figure in figures]))

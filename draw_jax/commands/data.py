@@ -45,7 +45,7 @@ def main() -> int:
     split = splits.load(config.data, _SPLIT.value, shape, seed=config.seed)
     splits.check_shape(split, shape, config.data.name)
     splits.check_labels(split, task.classes, config.data.name)
-    print(f"{config.data.name}, {_SPLIT.value}: {told(split, config.data.binarization)}")
+    print(f"{config.data.name}, {_SPLIT.value}: {description(split, config.data.binarization)}")
     count = min(len(split), _IMAGES.value)
     indices = (
         splits.training_indices(split, config.seed, 0, count)
@@ -60,7 +60,7 @@ def main() -> int:
     return 0
 
 
-def told(split: "Split", binarization: str) -> str:
+def description(split: "Split", binarization: str) -> str:
     """Returns one line of what a split holds: images, their shape and values, labels."""
     import numpy as np
 

@@ -106,13 +106,13 @@ def measure(
     z = sampling.noise(key, count, model.time_steps, model.latent_size)
     canvases = sampling.last_canvases(model, variables, z, batch_size, on_batch)
     index, nll = of_canvases(canvases, images, model.likelihood)
-    found = _told("nearest_nll", nll)
+    found = _summary("nearest_nll", nll)
     if model.likelihood == "bernoulli":
-        found |= _told("nearest_rounded_nll", of_rounded(canvases, images[index]))
+        found |= _summary("nearest_rounded_nll", of_rounded(canvases, images[index]))
     return found | {"nearest_images": count}
 
 
-def _told(name: str, nll: np.ndarray) -> dict[str, float]:
+def _summary(name: str, nll: np.ndarray) -> dict[str, float]:
     return {
         name: float(nll.mean()),
         f"{name}_std": float(nll.std()),

@@ -73,8 +73,8 @@ class Partial:
     def _save_in_time(self) -> None:
         if self._path is None or time.monotonic() < self._saved + _EVERY:
             return
-        told = json.dumps(self._identity)
-        arrays: dict[str, Any] = {"identity": np.array(told), "done": np.array(self.done)}
+        identity = np.array(json.dumps(self._identity))
+        arrays: dict[str, Any] = {"identity": identity, "done": np.array(self.done)}
         if self.log_sum is not None:
             arrays |= {"samples": np.array(self.samples), "log_sum": self.log_sum}
         for group, columns in (("losses", self.losses), ("others", self.others)):

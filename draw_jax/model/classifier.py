@@ -170,7 +170,8 @@ def task(model: GlimpseClassifier) -> Task:
         variables: Variables, x: jax.Array, labels: jax.Array | None, keys: jax.Array
     ) -> tuple[Terms, Terms]:
         glimpses = cast(Glimpses, model.apply(variables, x, trace=True))
-        return terms(glimpses.logits, labels, model.loss_steps), seen(model, glimpses, labels)
+        found = terms(glimpses.logits, labels, model.loss_steps)
+        return found, glimpse_diagnostics(model, glimpses, labels)
 
     pixels = math.prod(model.image_shape)
     glimpse = model.scales * (model.read_size**2 + 2 * model.read_size * sum(model.image_shape[:2]))
@@ -216,19 +217,21 @@ def terms(logits: jax.Array, labels: jax.Array | None, loss_steps: int = 1) -> T
     return {
         "loss": cross_entropy.mean(axis=0),
         "cross_entropy": cross_entropy[-1],
-        "error": wrong(logits[-1], labels),
+        "error": zero_one_error(logits[-1], labels),
     }
 
 
-def seen(model: GlimpseClassifier, glimpses: Glimpses, labels: jax.Array | None) -> Terms:
-    """Returns what is `told` of the logits of glimpses, and a summary of their windows."""
+def glimpse_diagnostics(
+    model: GlimpseClassifier, glimpses: Glimpses, labels: jax.Array | None
+) -> Terms:
+    """Returns the `diagnostics` of the logits of glimpses, and a summary of their windows."""
     assert glimpses.windows is not None  # as it was traced
     height, width, _ = model.image_shape
     windows = attention.summary("read", glimpses.windows, model.read_size, height, width)
-    return told(glimpses.logits, labels) | windows
+    return diagnostics(glimpses.logits, labels) | windows
 
 
-def told(logits: jax.Array, labels: jax.Array | None) -> Terms:
+def diagnostics(logits: jax.Array, labels: jax.Array | None) -> Terms:
     """Returns whether each time step is wrong, [B, T], and `answers`: (label, last answer), [B, 2].
 
     Args:
@@ -237,11 +240,11 @@ def told(logits: jax.Array, labels: jax.Array | None) -> Terms:
     """
     assert labels is not None  # as `splits.check_labels` saw
     return {
-        "error_per_step": wrong(logits, labels[None]).T,
+        "error_per_step": zero_one_error(logits, labels[None]).T,
         "answers": jnp.stack([labels, logits[-1].argmax(axis=-1)], axis=-1),
     }
 
 
-def wrong(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def zero_one_error(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns 1 where the largest of the logits [..., classes] is not the label's, else 0 [...]."""
     return (logits.argmax(axis=-1) != labels).astype(_FLOAT32)

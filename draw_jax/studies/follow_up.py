@@ -207,8 +207,8 @@ def measure(run: Path, config: ConfigDict, stop: signals.Stop) -> dict[str, Any]
         _GENERATED,
         on_batch=lambda done: stop.interrupt_evaluation(),
     )
-    told = metrics.MetricsFile(run / "metrics.jsonl").rows()
-    found["minutes"] = metrics.minutes(told, config.train.batch_size, config.train.num_steps)
+    logged = metrics.MetricsFile(run / "metrics.jsonl").rows()
+    found["minutes"] = metrics.minutes(logged, config.train.batch_size, config.train.num_steps)
     found["config"] = json.loads(config.to_json())
     files.write_text(_file(run), f"{json.dumps(found)}\n")
     print(

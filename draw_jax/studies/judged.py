@@ -40,8 +40,8 @@ class Models(NamedTuple):
 def define(flag_values: flags.FlagValues) -> Models:
     """Defines --workdir, --pretrained and --classifier."""
 
-    def text(name: str, default: str, told: str) -> flags.FlagHolder[str]:
-        return flags.DEFINE_string(name, default, told, flag_values=flag_values)
+    def text(name: str, default: str, help_text: str) -> flags.FlagHolder[str]:
+        return flags.DEFINE_string(name, default, help_text, flag_values=flag_values)
 
     return Models(
         text("workdir", "", "A run that draws"),

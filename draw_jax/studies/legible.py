@@ -55,8 +55,8 @@ def main() -> int:
         f"{100 * high:.1f} %"
     )
     counts = np.bincount(classes, minlength=found.shape[-1])
-    told = (f"{name}: {number:,}" for name, number in enumerate(counts))
-    print(f"samples of each class: {', '.join(told)}")
+    of_classes = (f"{name}: {number:,}" for name, number in enumerate(counts))
+    print(f"samples of each class: {', '.join(of_classes)}")
     if len(doubtful):
         order = doubtful[np.argsort(highest[doubtful], kind="stable")][:_MOST_SHOWN]
         print(look.save(grids.grid(images[order]), Path(_OUT.value) / "doubtful.png"))

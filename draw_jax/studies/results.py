@@ -83,15 +83,15 @@ def table(measured: Measured, rows: Sequence[Row], seeds: int, updates: int) -> 
             continue
         cells = [over_seeds([run[name] for run in runs]).text(n) for name, _, n in _MEASURES]
         cells += [_three(runs, name) for name, _ in _READINGS]
-        told, theirs = "-", updates
+        reported, theirs = "-", updates
         if row.report:
             theirs = updates if updates in row.report else min(row.report)
-            told = " / ".join(map(str, row.report[theirs]))
+            reported = " / ".join(map(str, row.report[theirs]))
         if theirs != updates:
-            told += f" ({theirs:,} updates)"
+            reported += f" ({theirs:,} updates)"
         minutes = statistics.median(run["minutes"] for run in runs)
         done = f"{len(runs)}" if len(runs) == seeds else f"{len(runs)} of {seeds}"
-        last = f"{told} | {minutes:.0f} | {done} | {spread([run['elbo_loss'] for run in runs])}"
+        last = f"{reported} | {minutes:.0f} | {done} | {spread([run['elbo_loss'] for run in runs])}"
         lines.append(f"| {row.system} | {' | '.join(cells)} | {last} |")
     return "\n".join(lines)
 
@@ -143,13 +143,15 @@ def chart(measured: Measured, rows: Sequence[Row], path: Path) -> Path | None:
 
 def classified(measured: Measured, rows: Sequence[Row]) -> str:
     """Returns how often the systems that also name the digit are wrong, in a sentence each."""
-    told = []
+    sentences = []
     for row in rows:
         errors = [100 * run["error"] for run in measured.get(row.config, ()) if "error" in run]
         if errors:
             wrong = over_seeds(errors).text(2)
-            told.append(f"The classifier of {row.system} misclassifies {wrong} % of the digits.")
-    return " ".join(told)
+            sentences.append(
+                f"The classifier of {row.system} misclassifies {wrong} % of the digits."
+            )
+    return " ".join(sentences)
 
 
 def marks(updates: int) -> tuple[str, str]:

@@ -87,7 +87,7 @@ def run(
             known = ", ".join(configs.names())
             cause = ValueError(f"no such file; the configurations of draw_jax are {known}")
         return _say(cause, BAD_FLAGS, f"--config={file}: ")
-    told: tuple[type[Exception], ...] = (UserError, OSError, *expected)
+    errors: tuple[type[Exception], ...] = (UserError, OSError, *expected)
     try:
         code = main()
         if not progress:
@@ -99,7 +99,7 @@ def run(
         if not _raised_here(error, argv[0]):  # a defect: its traceback is what helps
             raise
         return _say(error, BAD_FLAGS)
-    except told as error:
+    except errors as error:
         if isinstance(error, OSError) and error.errno and not error.filename:
             error = _unwritable(sys.stdout, "\n") or error  # was it a print?
         return _say(error, ERROR)
@@ -142,10 +142,10 @@ def which_run(workdir: str, pretrained: str) -> str:
     return str(Path(workdir).resolve()) if workdir else pretrained
 
 
-def define_config(told: str, flag_values: flags.FlagValues) -> flags.FlagHolder:
-    """Defines --config, a configuration of draw_jax or a file; `told` says what it is for."""
-    told = f"{told}: mnist, ..., or a file; --config.FIELD=VALUE sets a field"
-    return config_flags.DEFINE_config_file("config", None, told, flag_values=flag_values)
+def define_config(purpose: str, flag_values: flags.FlagValues) -> flags.FlagHolder:
+    """Defines --config, a configuration of draw_jax or a file; `purpose` says what it is for."""
+    help_text = f"{purpose}: mnist, ..., or a file; --config.FIELD=VALUE sets a field"
+    return config_flags.DEFINE_config_file("config", None, help_text, flag_values=flag_values)
 
 
 def given_config(holder: flags.FlagHolder) -> ConfigDict:

@@ -306,7 +306,7 @@ def test_the_loss_is_the_mean_of_the_last_glimpses():
 
 
 def test_what_is_told_of_known_logits():
-    told = classifier.told(LOGITS, LABELS)
+    told = classifier.diagnostics(LOGITS, LABELS)
     assert told["error_per_step"].tolist() == [[1, 0], [1, 1], [1, 0]]
     assert told["answers"].tolist() == [[1, 1], [0, 2], [0, 0]]
 

@@ -84,7 +84,7 @@ def task(model: ConvNet) -> Task:
         variables: Variables, x: jax.Array, labels: jax.Array | None, keys: jax.Array
     ) -> tuple[Terms, Terms]:
         logits = cast(jax.Array, model.apply(variables, x))
-        return classifier.terms(logits, labels), classifier.told(logits, labels)
+        return classifier.terms(logits, labels), classifier.diagnostics(logits, labels)
 
     height, width, _ = model.image_shape
     places = [(pixels - model.filter_size) // model.stride + 1 for pixels in (height, width)]

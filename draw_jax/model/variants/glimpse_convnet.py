@@ -160,7 +160,7 @@ def task(model: GlimpseConvNet) -> Task:
         variables: Variables, x: jax.Array, labels: jax.Array | None, keys: jax.Array
     ) -> tuple[Terms, Terms]:
         terms, glimpses = answered(variables, x, labels, model.time_steps)
-        return terms, classifier.seen(model, glimpses, labels)
+        return terms, classifier.glimpse_diagnostics(model, glimpses, labels)
 
     fine = (model.fine_size, model.fine_size)
     steps = min(model.loss_steps, model.time_steps)

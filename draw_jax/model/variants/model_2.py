@@ -91,9 +91,9 @@ def task(model: Model2) -> Task:
     def evaluation_terms(
         variables: Variables, x: jax.Array, labels: jax.Array | None, keys: jax.Array
     ) -> tuple[Terms, Terms]:
-        found, told = whole.evaluation_terms(variables, x, labels, keys)
+        found, others = whole.evaluation_terms(variables, x, labels, keys)
         answers = logits(variables, x)
-        return found | terms(answers, labels), told | classifier.told(answers, labels)
+        return found | terms(answers, labels), others | classifier.diagnostics(answers, labels)
 
     return whole._replace(
         loss_terms=loss_terms,

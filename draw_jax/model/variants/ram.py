@@ -198,7 +198,7 @@ def task(model: Ram) -> Task:
     ) -> tuple[Terms, Terms]:
         noise = first_location_noise(model, keys)
         episode = cast(Episode, model.apply(variables, x, noise))
-        return terms(model, episode, labels), classifier.told(episode.logits, labels)
+        return terms(model, episode, labels), classifier.diagnostics(episode.logits, labels)
 
     height, width, channels = model.image_shape
     seen = sum((height + 2**k) * (width + 2**k) * channels for k in range(model.scales))
