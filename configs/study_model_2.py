@@ -3,7 +3,7 @@
     python train.py --config=configs/study_model_2.py
 
 Reaches 88.36 nats (negative ELBO, validation, mean of 3 seeds) in about 14 minutes of one
-AMD EPYC (Zen 5) core, before the share of features made it faster: docs/study.md.
+AMD EPYC (Zen 5) core (measured before a later speed-up): docs/study.md.
 """
 
 from ml_collections import ConfigDict

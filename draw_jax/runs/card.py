@@ -131,9 +131,9 @@ def _training(config: ConfigDict, training: Training | None) -> str:
     train = config.train
     schedule = f"{'AdamW' if train.weight_decay else 'Adam'} at {train.learning_rate:g}"
     if train.warmup_steps:
-        schedule += f", risen to within {train.warmup_steps:,} updates"
+        schedule += f", warmed up linearly over {train.warmup_steps:,} updates"
     if train.decay_steps:
-        schedule += f", falling by a cosine over {train.decay_steps:,} updates"
+        schedule += f", cosine decay until update {train.decay_steps:,}"
     if train.clip_norm:
         schedule += f", gradients clipped at {train.clip_norm:g}"
     if train.weight_decay:
