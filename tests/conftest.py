@@ -53,6 +53,7 @@ def caches(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(folder / "caches"))
         for name in [name for name in os.environ if name.startswith("JAX_") and "CACHE" in name]:
             patch.delenv(name)
+        patch.setattr(os, "fsync", lambda descriptor: None)  # no power cut is to be survived here
         yield
 
 

@@ -1,12 +1,15 @@
 """Sets with builders of our own: downloaded or taken from manual_dir, and prepared once."""
 
 import contextlib
+import fcntl
 import http.client
+import shutil
 import sys
 import tempfile
 import urllib.error
 import urllib.request
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from draw_jax.data.interface import NO_FILES, DataNotFound
 
 NAMES = ("mnist", "binarized_mnist", "cifar10", "omniglot28", "svhn_cropped")
 _TIMEOUT_SECONDS = 5
+_DOWNLOADS, _LOCK = "draw_jax_download_", "in_use.lock"  # folders, and what each holds
 
 
 def find(data_dir: Path, name: str) -> Path | None:
@@ -94,16 +98,31 @@ def build(name: str, data_dir: Path, manual_dir: str, flags: str) -> Path:
     return folder
 
 
-def _downloads(name: str, data_dir: Path, flags: str) -> tempfile.TemporaryDirectory[str]:
-    """Return a folder that is deleted when this program ends, so no later one takes half a file."""
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix="draw_jax_download_", dir=data_dir)
-    except OSError as error:
-        raise DataNotFound(
-            f"cannot prepare {name!r} in data_dir {data_dir} ({error.strerror}): set "
-            f"{flags}data_dir=DIR to a folder that can be written"
-        ) from None
+@contextlib.contextmanager
+def _downloads(name: str, data_dir: Path, flags: str) -> Iterator[str]:
+    """Gives a folder that is deleted afterwards, so that no later program takes half a file.
+
+    Those that killed programs have left are deleted, too: nobody holds the lock in them.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            for left in data_dir.glob(f"{_DOWNLOADS}*"):
+                with contextlib.suppress(OSError), (left / _LOCK).open("r+") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left, ignore_errors=True)
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix=_DOWNLOADS, dir=data_dir)
+            )
+            lock = stack.enter_context(Path(folder, _LOCK).open("w"))
+        except OSError as error:
+            raise DataNotFound(
+                f"cannot prepare {name!r} in data_dir {data_dir} ({error.strerror}): set "
+                f"{flags}data_dir=DIR to a folder that can be written"
+            ) from None
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder
 
 
 def _reach(url: str) -> None:

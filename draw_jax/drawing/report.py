@@ -74,7 +74,10 @@ def write(run: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None
     """
     if not any(name in row for row in rows for name in columns):
         return
-    sheets = _sheets({_step(path): path for path in (run / "samples").glob("step_*.npy")})
+    paths = {_step(path): path for path in (run / "samples").glob("step_*.npy")}
+    validated = {row["step"] for row in rows if row["split"] == "validation"}
+    sheets = _sheets({step: paths[step] for step in paths.keys() & validated})  # not what a
+    # rollback or a kill has undone
     latest = {name: np.array(row[name]) for row in rows for name in _PER_STEP if name in row}
     curves.report(
         rows,

@@ -23,6 +23,7 @@ from draw_jax.model import build
 from draw_jax.model.task import Model, Variables
 from draw_jax.runs import digests, directory, export, stored
 from draw_jax.runs.leaves import CheckpointError, digest, flatten, reason, unflatten
+from draw_jax.system import files
 
 _NONE, _REFUSED = -1, -2  # what process 0 sends the others in place of a step
 
@@ -37,6 +38,7 @@ class Checkpoints:
         losses: of validation by step, lower is better, as `stored.validation_losses` gives them.
         config: of the run, kept in every checkpoint so that no other one is taken for it.
         own: whether existing checkpoints must be of that configuration.
+        data: what tells the run's images from others, kept in every checkpoint.
         counts: of a step, whether it is one of those of which `keep` are kept; None: all are. A run
             that was stopped then keeps what one does that was not.
 
@@ -53,9 +55,11 @@ class Checkpoints:
         config: ConfigDict | None = None,
         own: bool = True,
         counts: Callable[[int], bool] | None = None,
+        data: Mapping[str, Any] | None = None,
     ):
         self._own = config if own else None
         self._config = json.loads(config.to_json()) if config else {}
+        self._data = dict(data or {})
         self._losses = dict(losses or {})
         self._directory, self._damaged = directory, directory.parent / "damaged"
         with self._writing():
@@ -66,9 +70,12 @@ class Checkpoints:
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=_Preservation(keep, self._losses, counts),
                     cleanup_tmp_directories=True,  # what a kill while saving left behind
-                    # If a separate thread fails to make the folders, the others wait ten
-                    # minutes for it.
-                    async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
+                    async_options=ocp.options.AsyncOptions(
+                        # If a thread fails to make them, the others wait ten minutes.
+                        create_directories_asynchronously=False,
+                        # Before older ones are deleted: a power cut may be next.
+                        post_finalization_callback=lambda: files.sync(directory, "*-tmp*"),
+                    ),
                 ),
             )
         except OSError:
@@ -102,17 +109,14 @@ class Checkpoints:
         told = {name: {k: digest(v) for k, v in tree.items()} for name, tree in leaves.items()}
         told[stored.RUN] = self._of_run(step)
         saves: dict[str, Any] = {name: ocp.args.PyTreeSave(tree) for name, tree in leaves.items()}
+        args = ocp.args.Composite(digests=ocp.args.JsonSave(told), **saves)
         with self._writing():
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(digests=ocp.args.JsonSave(told), **saves),
-                force=True,
-            )
+            self._manager.save(step, args=args, force=True)
 
     def _of_run(self, step: int) -> dict[str, Any]:
         """Returns what a checkpoint says about its run, signed."""
         losses = {f"{s}": float(v) for s, v in self._losses.items() if s <= step}
-        return digests.signed({"config": self._config, "losses": losses})
+        return digests.signed({"config": self._config, "losses": losses, "data": self._data})
 
     def restore_newest(
         self, templates: dict[str, Any], optional: Mapping[str, Any] | None = None
@@ -132,10 +136,10 @@ class Checkpoints:
                 be read.
         """
         items, more = list(templates), list(optional or {})
-        step = self._agreed(items, more)
+        step = self._agreed(lambda: self._newest(items, more))
+        self._forget_after(step or 0)
         if step is None:
             return None
-        self._forget_after(step)
         self._manager.reload()
         leaves = stored.read(self._directory, step, items, more)
         return step, {
@@ -169,8 +173,22 @@ class Checkpoints:
             self._manager.wait_until_finished()
         return sorted(self._manager.all_steps())
 
-    def _agreed(self, items: list[str], optional: list[str]) -> int | None:
-        """Returns the newest undamaged step that process 0 finds, None for no checkpoint."""
+    def newest_sound(self, steps: Sequence[int], items: Sequence[str]) -> int | None:
+        """Returns the newest of some steps, ascending, whose checkpoint is undamaged; None for none.
+
+        Raises:
+            CheckpointError: if one cannot be read, which says nothing about it.
+        """
+
+        def is_sound(step: int) -> bool:
+            with contextlib.suppress(stored.DamagedError):
+                return bool(stored.read(self._directory, step, items))
+            return False
+
+        return self._agreed(lambda: next(filter(is_sound, reversed(steps)), None))
+
+    def _agreed(self, find: Callable[[], int | None]) -> int | None:
+        """Returns the step that process 0 finds, None for no checkpoint."""
         if jax.process_index():
             step = int(multihost_utils.broadcast_one_to_all(np.array(_NONE)))
             if step == _REFUSED:
@@ -178,9 +196,9 @@ class Checkpoints:
             return None if step == _NONE else step
         found = _REFUSED
         try:
-            newest = self._newest(items, optional)
-            found = _NONE if newest is None else newest
-            return newest
+            step = find()
+            found = _NONE if step is None else step
+            return step
         finally:
             multihost_utils.broadcast_one_to_all(np.array(found))
 

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,12 @@ def claim(run: Path) -> Iterator[None]:
             raise RunConflictError(
                 f"{run} is in use by another process; wait, or give another --workdir"
             ) from None
-        except OSError:  # a file system without locks, as some clusters have
-            pass
+        except OSError as error:  # a file system without locks, as some clusters have
+            print(
+                f"warning: {run} cannot be locked ({error.strerror}): see to it that no other "
+                "process trains there",
+                file=sys.stderr,
+            )
         yield
 
 

@@ -63,7 +63,7 @@ def digests(directory: Path, step: int) -> dict[str, dict[str, str]]:
 
 
 def told_of_run(directory: Path, step: int) -> dict[str, Any]:
-    """Returns `config` and `losses` of the run as a checkpoint has them; {} of earlier versions.
+    """Returns `config`, `losses` and `data` of the run as a checkpoint has them; earlier ones lack some.
 
     Raises:
         DamagedError, CheckpointError: as `read` does.

@@ -96,8 +96,11 @@ def check_divides(batch_size: int) -> None:
     if batch_size % devices:
         below = batch_size // devices * devices
         sizes = " or ".join(str(n) for n in (below, below + devices) if n)
+        fewer = next(n for n in range(devices - 1, 0, -1) if batch_size % n == 0)
+        how = " (CUDA_VISIBLE_DEVICES)" if jax.default_backend() == "gpu" else ""
         raise ValueError(
-            f"config.train.batch_size: {devices} devices do not divide {batch_size}; take {sizes}"
+            f"config.train.batch_size: {devices} devices do not divide {batch_size}; take {sizes}, or "
+            f"{fewer} of the devices{how}, as a run that has begun keeps its batch size"
         )
 
 
@@ -120,8 +123,12 @@ def batches(
         yield indices, min(size, count - start)
 
 
-def memory_bytes() -> int | None:
-    """Returns how much memory one device has for arrays, None where that cannot be known."""
+def memory_bytes(free: bool = True) -> int | None:
+    """Returns how much memory one device has for arrays, None where that cannot be known.
+
+    Args:
+        free: of a CPU, only what no program uses now.
+    """
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         try:
@@ -129,5 +136,9 @@ def memory_bytes() -> int | None:
         except OSError:
             return None
         kibibytes = {line.split(":")[0]: line.split()[1] for line in lines}
-        return 1024 * int(kibibytes["MemAvailable"]) // jax.local_device_count()
+        return (
+            1024
+            * int(kibibytes["MemAvailable" if free else "MemTotal"])
+            // jax.local_device_count()
+        )
     return (device.memory_stats() or {}).get("bytes_limit")

@@ -45,6 +45,22 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     return write_bytes(path, text.encode())
 
 
+def sync(folder: Path, pattern: str) -> None:
+    """Puts the files of some sub-folders on the disk, so that a power cut does not lose them.
+
+    Args:
+        folder: that holds them.
+        pattern: of the sub-folders' names.
+    """
+    for found in folder.glob(pattern):
+        for path in (found, *found.rglob("*")):
+            descriptor = os.open(path, os.O_RDONLY)  # which will do for folders, too
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
 def cannot_write(path: Path, error: OSError) -> OSError:
     """Returns an error that names a file which could not be written, and the way out."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)

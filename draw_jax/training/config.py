@@ -18,6 +18,7 @@ from draw_jax.runs import directory, legacy, stored
 from draw_jax.runs.directory import RunConflictError
 from draw_jax.runs.leaves import CheckpointError
 from draw_jax.system import cli, devices
+from draw_jax.system.errors import UserError
 from draw_jax.training import objective
 
 # Fields that may differ between a run and its continuation: where data lies, how often to look,
@@ -81,6 +82,7 @@ def check(config: ConfigDict) -> Task:
     Raises:
         ValueError: naming the first field that is missing, of another type or out of range, or if
             the training needs more memory than there is.
+        UserError: if other programs use the memory.
     """
     for name in ("seed", "model", *_WHOLE, *_REAL, *_TEXT, *_BOOL):
         _field(config, name)
@@ -219,18 +221,25 @@ def _check_sizes(model: ConfigDict) -> None:
 
 
 def _check_memory(task: Task, config: ConfigDict) -> None:
-    """Raises ValueError if an update's estimated memory is more than there is."""
-    limit = devices.memory_bytes()
+    """Raises if an update's estimated memory is more than there is.
+
+    Raises:
+        UserError: if other programs use what is missing, so that the same command may do later.
+        ValueError: if the machine has too little.
+    """
+    limit, whole = devices.memory_bytes(), devices.memory_bytes(free=False)
     weights, kept = _memory_needed(task, config)
     if limit is not None and weights + kept > limit:
         gib, samples = 1024**3, config.train.importance_samples
         times = f", {samples} samples each" if samples > 1 else ""
         fewer = ", or take fewer config.train.importance_samples" if samples > 1 else ""
-        raise ValueError(
+        in_use = whole is not None and weights + kept <= whole
+        wait = "wait for the programs that use the rest, or " if in_use else ""
+        raise (UserError if in_use else ValueError)(
             f"config.model, config.train.batch_size: an update needs about "
             f"{(weights + kept) / gib:,.1f} GiB ({weights / gib:,.1f} for the weights and their "
             f"moments, {kept / gib:,.1f} for a batch of {config.train.batch_size}{times}), and "
-            f"{limit / gib:,.1f} GiB are free: make the batch or the model smaller{fewer}"
+            f"{limit / gib:,.1f} GiB are free: {wait}make the batch or the model smaller{fewer}"
         )
 
 

@@ -19,6 +19,7 @@ from draw_jax.runs import checkpoint, directory, stored
 from draw_jax.runs.metrics import MetricsFile, RunLog
 from draw_jax.system import devices
 from draw_jax.training import config as settings
+from draw_jax.training import images
 from draw_jax.training.divergence import DivergedError, Watch
 from draw_jax.training.step import TrainState, initial_state, jit_update, make_update
 
@@ -34,8 +35,8 @@ class Job:
         run: the run directory, claimed.
 
     Raises:
-        RunConflictError: if the run directory holds a run of different settings.
-        CheckpointError, DataNotFound: as they say.
+        RunConflictError: if the run directory holds a run of different settings or other data.
+        CheckpointError, DataNotFound, UserError: as they say.
         ValueError: if the data does not fit the model, or `train.init_from` is of another model.
     """
 
@@ -43,12 +44,10 @@ class Job:
         settings.check_continues(config, run)
         config = settings.with_devices(config)
         self.config, self.task, self.run, self.train = config, task, run, config.train
-        shape = config.model.image_shape
-        self._split = splits.load(config.data, "train", shape, seed=config.seed)
-        self._validation = splits.load(config.data, "validation", shape)
-        for split in (self._split, self._validation):
-            splits.check_shape(split, task.model.image_shape, config.data.name)
-            splits.check_labels(split, task.classes, config.data.name)
+        found = images.load(config, task)
+        self._split, self._validation = found["train"], found["validation"]
+        seen = images.identity(found)
+        images.check(run, seen)
         self._main = jax.process_index() == 0  # the one process that writes
         self._keys = build.keys(config.seed)
         self.rollbacks, self._rate = 0, 1.0  # and the factor they left on the learning rate
@@ -62,6 +61,7 @@ class Job:
             config,
             own=not unsigned,
             counts=self._scheduled,
+            data=seen,
         )
         self.step, state = self._initial()
         if self._main and not (unsigned and settings.changed(config, run)):
@@ -218,10 +218,14 @@ class Job:
         last = [row["step"] for row in self._metrics() if row["split"] == "rollback"][-1:]
         if last == saved[-1:] == good[-1:] and len(good) > 1:
             good.pop()
+        template = initial_state(self.task.model, self._keys.init, self.train)
+        target = self._checkpoints.newest_sound(good, list(_items(template, 0)))
+        if target is None:
+            return False
         # In float32, as a checkpoint keeps it.
         count, rate = self.rollbacks + 1, float(np.float32(self._rate * self.train.rollback_rate))
-        self._checkpoints.drop_after(good[-1])
-        restored = self._restore(initial_state(self.task.model, self._keys.init, self.train))
+        self._checkpoints.drop_after(target)
+        restored = self._restore(template)
         assert restored  # it was there a moment ago
         self.step, state = restored
         state = state._replace(rate=jnp.float32(rate))

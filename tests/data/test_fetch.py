@@ -1,3 +1,4 @@
+import fcntl
 import functools
 import gzip
 import http.server
@@ -230,6 +231,20 @@ def test_a_failed_download_leaves_nothing_and_the_next_one_succeeds(server, tmp_
     server.fault = None
     assert rows(splits.load(cfg, "test")) == read_raw(tmp_path / "site", "mnist")["test"]
     assert [folder.name for folder in (tmp_path / "data").iterdir()] == ["draw_mnist"]
+
+
+def test_what_killed_programs_have_downloaded_is_deleted_and_nothing_else(server, tmp_path):
+    data = tmp_path / "data"
+    killed, used, odd = (data / f"draw_jax_download_{name}" for name in ("a", "b", "c"))
+    for folder in (killed, used, odd):
+        folder.mkdir(parents=True)
+        (folder / "half").write_bytes(b"1")
+    (killed / "in_use.lock").touch()
+    with (used / "in_use.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        splits.load(config("mnist", data), "test")
+    assert {folder.name for folder in data.iterdir()} == {"draw_mnist", used.name, odd.name}
+    assert (used / "half").exists()
 
 
 def test_a_refused_connection_is_the_same_error(server, tmp_path):

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import unicodedata
@@ -186,7 +187,7 @@ def test_errors_say_what_to_do(folder):
     assert "not a picture" in message and message.endswith("smaller.")
     message = error(folder, "test")
     assert "no picture for 'test' among the 1" in message and "\n" not in message
-    assert "(train 1, validation 0, test 0; by a hash of the names): add pictures" in message
+    assert "(train 1, validation 0, test 0; by a hash of the names, or by folders" in message
     for shape in ((8, 8, 4), (0, 8, 1)):
         with pytest.raises(ValueError, match=r"image_shape \(H, W, C\) .* image_folder, got"):
             read(folder, "train", shape)
@@ -205,6 +206,47 @@ def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(prepared.DataNotFound, match="cannot look into .*locked"):
         read(folder, "train", GREY)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "no"), OSError(5, "no"), MemoryError()])
+def test_a_picture_that_cannot_be_read_now_is_not_left_out(folder, cache_dir, monkeypatch, error):
+    fill(folder, 9)
+    expected, decode = read(folder, "train", GREY), image_folder._open
+    shutil.rmtree(cache_dir)
+
+    def refuse(path, *arguments, **options):
+        if path.name == "0.png":
+            raise error
+        return decode(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_folder, "_open", refuse)
+        with pytest.raises(prepared.DataNotFound, match=r"cannot read .*0\.png \(.*mend that"):
+            for split in splits.SPLITS:
+                read(folder, split, GREY)
+    np.testing.assert_array_equal(read(folder, "train", GREY), expected)
+
+
+@pytest.mark.parametrize("middle", ["val", "valid", "validation", None])
+def test_folders_named_as_splits_are_the_splits(folder, middle):
+    names = ["train", middle, "test"] if middle else ["train", "test"]
+    images = {
+        top: [pixels(8, 8, seed=100 * k + n) for n in range(60)] for k, top in enumerate(names)
+    }
+    for top in names:
+        for n, image in enumerate(images[top]):
+            store_picture(folder, image, f"{top}/{'bus' if n % 2 else 'car'}/{n}.png")
+    found = {name: image_folder.read(folder, name, GREY) for name in splits.SPLITS}
+    of = {name: label_of(split) for name, split in found.items()}
+    expected = {top: {i.tobytes(): 1 - n % 2 for n, i in enumerate(images[top])} for top in names}
+    assert of["test"] == expected["test"]
+    if middle:
+        assert (of["train"], of["validation"]) == (expected["train"], expected[middle])
+    else:  # the hash's share of train
+        assert of["train"] | of["validation"] == expected["train"]
+        assert not of["train"].keys() & of["validation"].keys() and 0 < len(of["validation"]) < 20
+    store_picture(folder, pixels(8, 8, seed=999), "trucks/0.png")  # another folder: all by the hash
+    assert len(image_folder.read(folder, "test", GREY)) < 40
 
 
 def test_the_data_room_knows_the_set(folder):

@@ -88,8 +88,23 @@ def test_damaged_samples_are_left_out_of_the_report_with_a_warning(tmp_path, dam
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(curves, "report", lambda rows, sheets, *given, **more: kept.append(sheets))
         with pytest.warns(UserWarning, match=r"step_0000002.npy is damaged: report.png leaves"):
-            report.write(tmp_path, [{"step": 1, "error": 0.5}], ("error",))
+            report.write(tmp_path, validated(1, 2), ("error",))
     assert [step for step, _ in kept[0]] == [1]
+
+
+def validated(*steps):
+    return [{"step": step, "split": "validation", "error": 0.5} for step in steps]
+
+
+def test_samples_of_undone_updates_are_left_out_of_the_report(tmp_path, monkeypatch):
+    samples, kept = tmp_path / "samples", []
+    samples.mkdir()
+    for step in (10, 20, 30, 40):
+        np.save(samples / f"step_{step:07d}.npy", np.full((4, 3, 3, 1), step, np.uint8))
+    monkeypatch.setattr(curves, "report", lambda rows, sheets, *given, **more: kept.append(sheets))
+    rows = [*validated(10), {"step": 10, "split": "rollback"}, *validated(20)]
+    report.write(tmp_path, [*rows, {"step": 30, "split": "train", "error": 0.5}], ("error",))
+    assert [step for step, _ in kept[0]] == [10, 20]
 
 
 def test_only_the_samples_that_are_shown_are_read_and_steps_are_numbers(tmp_path, monkeypatch):
@@ -103,7 +118,7 @@ def test_only_the_samples_that_are_shown_are_read_and_steps_are_numbers(tmp_path
     monkeypatch.setattr(report.np, "load", lambda path: loaded.append(path) or load(path))
     monkeypatch.setattr(curves, "report", lambda rows, sheets, *given, **more: kept.append(sheets))
     with pytest.warns(UserWarning, match="is damaged"):
-        report.write(tmp_path, [{"step": 1, "error": 0.5}], ("error",))
+        report.write(tmp_path, validated(*steps), ("error",))
     shown = [step for step, _ in kept[0]]
     assert shown == [steps[k] for k in (0, 5, 11, 15, 20)] and len(loaded) <= 10
     assert all(sheet.max() == 1 for _, sheet in kept[0])

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import threading
 import warnings
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -117,6 +118,28 @@ def test_arrays_may_change_once_save_has_returned(tmp_path):
 
 def test_a_run_without_checkpoints_has_nothing_to_restore(tmp_path):
     assert restore(tmp_path) is None
+
+
+def test_a_checkpoint_is_on_the_disk_before_an_older_one_is_deleted(tmp_path, monkeypatch):
+    config, synced, deleted = small_config(**SIZES), set(), []
+    checkpoints = checkpoint.Checkpoints(tmp_path / "checkpoints", 1, config=config)
+    checkpoints.save(1, trees(1), None)
+    assert checkpoints.steps() == [1]
+
+    def delete(path, **options):
+        newest = tmp_path / "checkpoints" / "2"
+        files = {newest, *newest.rglob("*")} - {newest / "commit_success.txt"}  # is for buckets
+        missing = [path for path in files if path.stat().st_ino not in synced]
+        deleted.append((path, missing))
+        rmtree(path, **options)
+
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(os, "fsync", lambda number: synced.add(os.fstat(number).st_ino))
+    monkeypatch.setattr(shutil, "rmtree", delete)
+    checkpoints.save(2, trees(2), None)
+    checkpoints.close()
+    ((path, missing),) = [one for one in deleted if Path(one[0]).name == "1"]
+    assert missing == [] and not Path(path).exists()
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
@@ -407,6 +430,28 @@ def test_flipped_bits_in_any_item_send_restore_one_back(run, item, capsys):
     assert_trees_equal(items, trees(3))
     assert "checkpoint 4 is damaged" in capsys.readouterr().out
     assert steps(run) == [1, 2, 3] and (run / "damaged" / "4").is_dir()
+
+
+def test_the_newest_sound_of_some_steps(run):
+    checkpoints = checkpoint.Checkpoints(run / "checkpoints", 5, config=small_config(**SIZES))
+    items = ["params", "optimizer"]
+    assert checkpoints.newest_sound([1, 3, 4], items) == 4
+    flip(run, 4, "params")
+    flip(run, 3, "optimizer")
+    assert checkpoints.newest_sound([1, 3, 4], items) == 1
+    assert checkpoints.newest_sound([3, 4], items) is None is checkpoints.newest_sound([], items)
+    assert checkpoints.steps() == [1, 2, 3, 4]  # nothing is moved or deleted
+
+
+def test_a_loss_of_a_start_that_saved_nothing_ranks_nothing(tmp_path):
+    """As of a run that was killed in its first checkpoint, and begun anew with other settings."""
+    config = small_config(**SIZES)
+    checkpoints = checkpoint.Checkpoints(tmp_path / "checkpoints", 5, {1: 0.5}, config)
+    assert checkpoints.restore_newest({}) is None
+    checkpoints.save(1, trees(1), None)
+    checkpoints.save(2, trees(2), 0.75)
+    checkpoints.close()
+    assert stored_checkpoints.told_of_run(tmp_path / "checkpoints", 2)["losses"] == {"2": 0.75}
 
 
 def test_a_flipped_bit_in_the_digests_is_damage_too(run):

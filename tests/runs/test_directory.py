@@ -50,12 +50,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, name, cause):
         claim(tmp_path / name)
 
 
-def test_a_file_system_without_locks_is_no_conflict(tmp_path, monkeypatch):
+def test_a_file_system_without_locks_is_no_conflict(tmp_path, monkeypatch, capsys):
     def no_locks(*arguments):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     claim(tmp_path / "run")
+    told = f"warning: {tmp_path / 'run'} cannot be locked (Operation not supported): see to it"
+    assert told in capsys.readouterr().err
 
 
 def test_a_configuration_comes_back_locked_and_whole(tmp_path):

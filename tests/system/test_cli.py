@@ -62,7 +62,7 @@ FIELDS = {
     ): "config.train.batch_size: expected a whole number, got 'sixty'",
     ("--config={folder}/headless.py", "--init_from=mnist"): "config.train.batch_size: missing",
 }
-LESS_MEMORY = "from draw_jax.system import devices; devices.memory_bytes = lambda: 2**29"
+LESS_MEMORY = "from draw_jax.system import devices; devices.memory_bytes = lambda free=True: 2**29"
 
 
 @pytest.fixture(scope="module")

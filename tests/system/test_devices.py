@@ -11,7 +11,7 @@ from tests.helpers import program
 def test_a_batch_size_that_devices_do_not_divide_names_the_nearest(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     devices.check_divides(16)
-    for size, told in ((20, "take 16 or 24"), (3, "take 8$")):
+    for size, told in ((20, "take 16 or 24, or 5 of the devices"), (3, "take 8, or 3 of the")):
         with pytest.raises(ValueError, match=f"8 devices do not divide {size}; {told}"):
             devices.check_divides(size)
 

@@ -11,6 +11,7 @@ from draw_jax.data.interface import Batch
 from draw_jax.model import build
 from draw_jax.runs import directory
 from draw_jax.system import devices
+from draw_jax.system.errors import UserError
 from draw_jax.training import config as settings
 from draw_jax.training.step import (
     initial_state,
@@ -94,12 +95,17 @@ def test_what_fits_no_memory_is_refused_and_what_does_is_not(monkeypatch):
     config = small_config()
     task = settings.check(config)
     needed = sum(settings._memory_needed(task, config))
-    monkeypatch.setattr(devices, "memory_bytes", lambda: needed)
+    sizes = {}
+    monkeypatch.setattr(devices, "memory_bytes", lambda free=True: sizes[free])
+    sizes |= {True: needed, False: needed}
     settings.check(config)
-    monkeypatch.setattr(devices, "memory_bytes", lambda: needed - 1)
-    with pytest.raises(ValueError, match="make the batch or the model smaller"):
+    sizes |= {True: needed - 1, False: needed - 1}
+    with pytest.raises(ValueError, match="GiB are free: make the batch or the model smaller"):
         settings.check(config)
-    monkeypatch.setattr(devices, "memory_bytes", lambda: None)  # not known
+    sizes |= {False: needed}  # the same command may do later
+    with pytest.raises(UserError, match="free: wait for the programs that use the rest, or make"):
+        settings.check(config)
+    sizes |= {True: None, False: None}  # not known
     settings.check(config)
 
 

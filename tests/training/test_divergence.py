@@ -315,6 +315,35 @@ def test_a_divergence_that_returns_goes_further_back_until_none_is_left(tmp_path
 
 
 @pytest.mark.slow
+def test_a_rollback_goes_to_a_sound_checkpoint_or_deletes_none(tmp_path, monkeypatch):
+    """At step 6 it diverges; of the checkpoints before, the newest is damaged, or all are."""
+    real = Watch.take
+
+    def diverging(self, row):
+        real(self, row)
+        if row["split"] == "train" and row["step"] == 6 and row["learning_rate"] > 0.75e-3:
+            raise DivergedError("made up", 5)
+
+    read, damaged = stored.read, set()
+
+    def reading(directory, step, *items):
+        if step in damaged:
+            raise stored.DamagedError(f"checkpoint {step} is damaged")
+        return read(directory, step, *items)
+
+    monkeypatch.setattr(Watch, "take", diverging)
+    monkeypatch.setattr(stored, "read", reading)
+    fields = FIELDS | {"train.learning_rate": 1e-3, "train.rollback_rate": 0.5}
+    config = small_config(**fields, **{"train.keep_checkpoints": 3})
+    damaged |= {1, 2, 3, 4, 5}
+    assert loop.train(config, tmp_path / "all") == loop.DIVERGED
+    assert steps(tmp_path / "all") == [3, 4, 5]
+    damaged -= {1, 2, 3, 4}
+    assert loop.train(config, tmp_path / "newest") == loop.FINISHED
+    assert [row["step"] for row in rows(tmp_path / "newest") if row["split"] == "rollback"] == [4]
+
+
+@pytest.mark.slow
 def test_a_collapse_stops_or_goes_on_as_the_configuration_says(tmp_path, monkeypatch, capsys):
     real = Watch.take
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from draw_jax.runs import checkpoint
@@ -165,6 +166,21 @@ def test_data_that_one_machine_lacks_is_told_by_the_others(tmp_path):
     (first, _, errors), (second, _, own) = job(tmp_path, flags=flags)
     assert (first, second) == (1, 1), errors
     assert "/nowhere" in own and "process 1 of 2" in the_error(errors)
+
+
+@pytest.mark.slow
+def test_processes_with_different_data_do_not_train(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 28, 28), np.uint8)
+    flags = []
+    for count in (90, 80):
+        np.savez(tmp_path / f"{count}.npz", train_images=pixels[:count], test_images=pixels[:9])
+        data = ("name=npz", f"data_dir={tmp_path}/{count}.npz", "binarization=none")
+        flags.append([f"--config.data.{field}" for field in data])
+    (first, _, errors), (second, _, own) = job(tmp_path / "run", flags=flags)
+    assert (first, second) == (1, 1), errors
+    told = "process 0 has other data than this process (train has 81 images there and 72 here; "
+    assert told in the_error(own) and told in the_error(errors)
+    assert the_error(errors).startswith("error: process 1 of 2")
 
 
 def test_processes_that_mean_different_runs_refuse_together(tmp_path):

@@ -71,7 +71,7 @@ def prepare(
                 archive.unlink()
             raise
         if fetch:
-            archive.unlink()
+            archive.unlink(missing_ok=True)  # `tidy` of another process may have been faster
     return path
 
 

@@ -9,6 +9,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,18 @@ from draw_jax.system.errors import in_a_line
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # in any letter case
 _FORMATS = ("PNG", "JPEG", "WEBP")  # by content, whatever the suffix says
 _PERCENT = {"train": (0, 80), "validation": (80, 90), "test": (90, 100)}
+_FOLDERS = {  # whose names are splits
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+# What may be otherwise in a moment: a picture that cannot be read for it is not left out.
+_OF_THE_MOMENT = {
+    *(errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE),
+    *(errno.ENOMEM, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ENOTCONN),
+}
 _BLOCK = 512  # pictures handed to the threads at a time
 _NAMED = 10  # skipped pictures that the warning names
 _VERSION = 1  # of the decoding; another one makes every cache out of date
@@ -53,9 +66,11 @@ def read(
 
     A SHA-256 of its path below `data_dir` puts 80 % of the pictures in train, 10 % in validation
     and 10 % in test, so that new pictures move no old ones, on any machine. Copies of one picture
-    under several names may therefore fall in several splits.
+    under several names may therefore fall in several splits. But where all pictures lie in
+    sub-folders train, val (or valid, validation) and test, these are the splits, and paths count
+    from there; without one for validation, it is that hash's 10 % of train.
 
-    Where every picture, of whichever split, lies in a sub-folder of `data_dir`, these sub-folders
+    Where every picture, of whichever split, lies in a sub-folder of that, these sub-folders
     are the classes: a label is the place, from 0, of its sub-folder's name among the sorted names.
 
     The decoded arrays are kept (see `cache.decoded_once`) until a picture's name, size or time, or
@@ -72,7 +87,7 @@ def read(
 
     Raises:
         ValueError: an image_shape with another C.
-        DataNotFound: no such folder, or no picture for the split in it.
+        DataNotFound: no such folder, no picture for the split in it, or one that cannot be read now.
     """
     height, width, channels = pictures.check_shape(image_shape, "image_folder")
     if not data_dir:
@@ -90,7 +105,8 @@ def read(
             f"no pictures in data_dir {folder}: put {', '.join(SUFFIXES)} files there, in "
             f"sub-folders too if you like, or set {flags}data_dir=DIR to another folder"
         )
-    files, classes = _of_split(folder, found, split), _classes(found)
+    parts = _parts(found)
+    files, classes = _of_split(folder, parts, split), _classes([*chain(*parts.values())])
 
     def decode() -> tuple[np.ndarray, np.ndarray | None]:
         images, kept, skipped = _decode(files, split, image_shape)
@@ -204,15 +220,31 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
-def _of_split(folder: Path, files: list[_File], split: str) -> list[_File]:
+def _parts(files: list[_File]) -> dict[str, list[_File]]:
+    """Return the files by split; of folders that are splits, their names count from there."""
     parts: dict[str, list[_File]] = {name: [] for name in _PERCENT}
+    tops = {_class(file) for file in files}
+    named = {_FOLDERS.get(top) for top in tops}  # None: of another name, or a picture outside
+    if None in named or "train" not in named or len(named) == 1:
+        for file in files:
+            parts[split_of(file.name)].append(file)
+        return parts
     for file in files:
-        parts[split_of(file.name)].append(file)
+        top, _, rest = file.name.partition("/")
+        split = _FOLDERS[top]
+        if "validation" not in named and split == "train" and split_of(rest) == "validation":
+            split = "validation"
+        parts[split].append(file._replace(name=rest))
+    return parts
+
+
+def _of_split(folder: Path, parts: dict[str, list[_File]], split: str) -> list[_File]:
     if not parts[split]:
         counts = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
         raise DataNotFound(
-            f"no picture for {split!r} among the {len(files)} in data_dir {folder} ({counts}; by a "
-            "hash of the names): add pictures; with a hundred, no split is empty"
+            f"no picture for {split!r} among the {sum(map(len, parts.values()))} in data_dir {folder} "
+            f"({counts}; by a hash of the names, or by folders train, val and test): add pictures; "
+            "with a hundred, no split by the hash is empty"
         )
     return parts[split]
 
@@ -267,6 +299,12 @@ def _image(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray | str:
     try:
         picture = _open(path, channels, need=max(height, width))
     except Exception as error:  # noqa: BLE001 - whatever Pillow raises for a broken file
+        code = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, MemoryError) or code in _OF_THE_MOMENT:
+            cause = os.strerror(code) if code else "out of memory"
+            raise DataNotFound(
+                f"cannot read {path} ({cause}): mend that, or move the picture out of data_dir"
+            ) from None
         if isinstance(error, FileNotFoundError):
             return "no such file"
         if isinstance(error, Image.DecompressionBombError):
