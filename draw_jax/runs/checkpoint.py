@@ -190,10 +190,10 @@ class Checkpoints:
     def _agreed(self, find: Callable[[], int | None]) -> int | None:
         """Returns the step that process 0 finds, None for no checkpoint."""
         if jax.process_index():
-            step = int(multihost_utils.broadcast_one_to_all(np.array(_NONE)))
-            if step == _REFUSED:
+            told = int(multihost_utils.broadcast_one_to_all(np.array(_NONE)))
+            if told == _REFUSED:
                 raise CheckpointError("process 0 cannot restore this run, and says why")
-            return None if step == _NONE else step
+            return None if told == _NONE else told
         found = _REFUSED
         try:
             step = find()
