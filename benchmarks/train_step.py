@@ -33,7 +33,7 @@ flags.adopt_module_key_flags(measuring)
 def products(config: ConfigDict) -> dict[str, tuple[int, int]]:
     """Returns (inputs, outputs) of every weight matrix that a time step multiplies with."""
     model = build.drawing(build.build(config))
-    variables = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
+    variables = build.shapes(model)
     leaves = jax.tree_util.tree_leaves_with_path(variables)
     return {
         "/".join(part.key for part in path[2:-1]): leaf.shape

@@ -100,13 +100,18 @@ def task(model: Model) -> Task:
 
 
 def initial_variables(model: Model, key: jax.Array) -> Variables:
-    """Returns {"params": ...} as initialised from a key; small inputs, jit or eval_shape it."""
+    """Returns {"params": ...} as initialised from a key; small inputs, jit it."""
     x = jnp.zeros((1, *model.image_shape))
     if isinstance(model, Draw):
         return model.init(key, x, jnp.zeros((1, 1, model.latent_size)))
     if isinstance(model, Ram):
         return model.init(key, x, jnp.zeros((1, 1, 2)))
     return model.init(key, x)
+
+
+def shapes(model: Model) -> Any:
+    """Returns {"params": ...} of a model as jax.ShapeDtypeStruct, without computing anything."""
+    return jax.eval_shape(lambda key: initial_variables(model, key), jax.random.key(0))
 
 
 class Keys(NamedTuple):

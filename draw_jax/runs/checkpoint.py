@@ -314,6 +314,5 @@ def load_with_step(
             f"{str(run)!r} is {found} and no shipped weights; expected a run directory as "
             f"train.py makes it, or one of: {', '.join(export.names()) or '(none shipped)'}"
         )
-    template = jax.eval_shape(lambda key: build.initial_variables(model, key), jax.random.key(0))
-    params = unflatten(leaves, template["params"], f"weights of {str(run)!r}")
+    params = unflatten(leaves, build.shapes(model)["params"], f"weights of {str(run)!r}")
     return config, model, {"params": params}, step

@@ -249,9 +249,7 @@ def _memory_needed(task: Task, config: ConfigDict) -> tuple[int, int]:
     A low estimate, so that nothing that fits is refused: XLA's own figures for a batch are
     1.3 to 1.7 times as large for configs/mnist.py, mnist_no_attention.py and image_folder.py.
     """
-    variables = jax.eval_shape(
-        lambda key: build.initial_variables(task.model, key), jax.random.key(0)
-    )
+    variables = build.shapes(task.model)
     copies = 5 if config.train.average_decay else 4  # weights, gradient, Adam's two moments, EMA
     weights = 4 * copies * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
     rows = config.train.batch_size // jax.device_count()

@@ -149,7 +149,7 @@ class Job:
                 self.task,
                 {"params": weights},
                 self._validation,
-                self._prepare,
+                splits.preparation(self.config.data.binarization),
                 self._keys.evaluate,
                 on_batch=lambda done: interrupt(),
             )
@@ -256,9 +256,6 @@ class Job:
             since = max((s for s in self._checkpoints.steps() if s < self.step), default=0)
             lines = MetricsFile(self.run / "metrics.jsonl")
             lines.warn_of_lost(told["train"]["log_every"], since, self.step)
-
-    def _prepare(self, image: jax.Array, key: jax.Array) -> jax.Array:
-        return splits.prepare(image, self.config.data.binarization, key)
 
     def save(self, state: TrainState, step: int, row: dict[str, Any] | None) -> None:
         """Starts writing a checkpoint, ranked by its validation row where there is one."""
