@@ -22,7 +22,7 @@ from draw_jax.data.builders import (
     draw_mnist,
     draw_omniglot28,
 )
-from draw_jax.data.sets import image_folder
+from draw_jax.data.sets import folders
 
 REAL_DATA = os.environ.get("DRAW_JAX_DATA")
 # Made-up data, and the real ones where they are at hand; to decode these takes seconds.
@@ -179,7 +179,7 @@ def pixels(height, width, channels=None, seed=0):
 def in_split(split, suffix=".png", prefix=""):
     """Return a name that falls in a split."""
     names = (f"{prefix}{n}{suffix}" for n in range(10_000))
-    return next(name for name in names if image_folder.split_of(name) == split)
+    return next(name for name in names if folders.split_of(name) == split)
 
 
 def store_picture(folder, image, name=None, **options):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from configs import image_folder as image_folder_config
 from draw_jax.data import prepared, splits
-from draw_jax.data.sets import image_folder
+from draw_jax.data.sets import folders, image_folder
 from draw_jax.model.build import build
 from tests.data.helpers import config, in_split, pixels, store_picture
 
@@ -63,7 +63,7 @@ def test_splits_are_disjoint_whole_and_about_80_10_10(folder):
     found = [image.tobytes() for images in images.values() for image in images]
     assert sorted(found) == sorted(pixels(8, 8, seed=n).tobytes() for n in range(120))
     names = [f"{n}/{n}.png" for n in range(10_000)]
-    counts = {s: sum(image_folder.split_of(n) == s for n in names) for s in splits.SPLITS}
+    counts = {s: sum(folders.split_of(n) == s for n in names) for s in splits.SPLITS}
     # Four standard deviations of 10,000 draws.
     assert abs(counts["train"] - 8000) < 160
     assert abs(counts["validation"] - 1000) < 120 and abs(counts["test"] - 1000) < 120
@@ -85,18 +85,18 @@ def test_the_split_of_a_name_is_the_documented_hash():
         digest = hashlib.sha256(name.encode()).hexdigest()
         percent = int(digest[:16], 16) / 16**16 * 100
         split = "train" if percent < 80 else "validation" if percent < 90 else "test"
-        assert image_folder.split_of(name) == split
+        assert folders.split_of(name) == split
     # Fixed for good: another function would mix the splits of every existing run.
-    elsewhere = [n for n in range(40) if image_folder.split_of(f"{n}.png") != "train"]
+    elsewhere = [n for n in range(40) if folders.split_of(f"{n}.png") != "train"]
     assert elsewhere == [5, 9, 23, 27, 31, 32, 35]
 
 
 @settings(max_examples=30)
 @given(name=st.text("aZ9é Å/가e\u0301\u030a\U0001f600\udcff", max_size=12))
 def test_every_name_has_one_split_however_it_is_composed(name):
-    split = image_folder.split_of(name)
+    split = folders.split_of(name)
     assert split in splits.SPLITS
-    assert split == image_folder.split_of(unicodedata.normalize("NFD", name))
+    assert split == folders.split_of(unicodedata.normalize("NFD", name))
 
 
 def test_broken_and_tiny_pictures_are_named_and_skipped(folder, capfd):

@@ -5,31 +5,20 @@ import errno
 import hashlib
 import os
 import sys
-import unicodedata
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from draw_jax.data import cache, pictures
 from draw_jax.data.interface import ArraySplit, DataNotFound
+from draw_jax.data.sets import folders
 from draw_jax.system.errors import in_a_line
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # in any letter case
 _FORMATS = ("PNG", "JPEG", "WEBP")  # by content, whatever the suffix says
-_PERCENT = {"train": (0, 80), "validation": (80, 90), "test": (90, 100)}
-_FOLDERS = {  # whose names are splits
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 # What may be otherwise in a moment: a picture that cannot be read for it is not left out.
 _OF_THE_MOMENT = {
     *(errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE),
@@ -38,15 +27,6 @@ _OF_THE_MOMENT = {
 _BLOCK = 512  # pictures handed to the threads at a time
 _NAMED = 10  # skipped pictures that the warning names
 _VERSION = 1  # of the decoding; another one makes every cache out of date
-
-
-class _File(NamedTuple):
-    """A picture's file as it was found."""
-
-    path: Path
-    name: str  # relative to the folder, forward slashes, composed Unicode (NFC)
-    size: int  # bytes; -1 where the file cannot be looked at
-    mtime_ns: int
 
 
 def read(
@@ -99,14 +79,15 @@ def read(
         raise DataNotFound(
             f"data_dir {folder} is not a folder: set {flags}data_dir=DIR to your folder of pictures"
         )
-    found = _find(folder)
+    found = folders.find(folder)
     if not found:
         raise DataNotFound(
-            f"no pictures in data_dir {folder}: put {', '.join(SUFFIXES)} files there, in "
+            f"no pictures in data_dir {folder}: put {', '.join(folders.SUFFIXES)} files there, in "
             f"sub-folders too if you like, or set {flags}data_dir=DIR to another folder"
         )
-    parts = _parts(found)
-    files, classes = _of_split(folder, parts, split), _classes([*chain(*parts.values())])
+    parts = folders.by_split(found)
+    files = folders.of_split(folder, parts, split)
+    classes = folders.classes([*chain(*parts.values())])
 
     def decode() -> tuple[np.ndarray, np.ndarray | None]:
         images, kept, skipped = _decode(files, split, image_shape)
@@ -122,7 +103,7 @@ def read(
         if not classes:
             return images, None
         places = {name: place for place, name in enumerate(classes)}
-        return images, np.array([places[_class(file)] for file in kept], np.int32)
+        return images, np.array([places[folders.class_of(file)] for file in kept], np.int32)
 
     decoded = cache.decoded_once(
         f"image_folder-{split}",
@@ -131,19 +112,6 @@ def read(
         decode,
     )
     return dataclasses.replace(decoded, classes=len(classes) or None)
-
-
-def split_of(name: str) -> str:
-    """Return the split of a picture, a function of its name alone.
-
-    Args:
-        name: the path below the data set's folder, with forward slashes.
-    """
-    # Some file systems store accents apart from letters; the split must not depend on that.
-    name = unicodedata.normalize("NFC", name)
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
-    percent = int.from_bytes(digest[:8], "big") * 100 >> 64
-    return next(split for split, (start, stop) in _PERCENT.items() if start <= percent < stop)
 
 
 def open_picture(
@@ -187,78 +155,9 @@ def _open(path: str | os.PathLike[str], channels: int, need: int | None) -> Imag
         return pictures.turned(image, channels)
 
 
-def _find(folder: Path) -> list[_File]:
-    files = []
-    for path in _walk(folder):
-        name = unicodedata.normalize("NFC", path.relative_to(folder).as_posix())
-        try:
-            stat = path.stat()
-            files.append(_File(path, name, stat.st_size, stat.st_mtime_ns))
-        except OSError:  # a link to nowhere: decoding says so
-            files.append(_File(path, name, -1, -1))
-    return sorted(files, key=lambda file: (file.name, str(file.path)))
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files that look like pictures, each folder once whatever links lead to it."""
-
-    def refuse(error: OSError) -> None:
-        raise DataNotFound(
-            f"cannot look into {error.filename} ({error.strerror}): make it readable, or move it "
-            "out of data_dir"
-        )
-
-    seen = set()
-    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        if os.path.realpath(parent) in seen:
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(parent))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
-                yield Path(parent, name)
-
-
-def _parts(files: list[_File]) -> dict[str, list[_File]]:
-    """Return the files by split; of folders that are splits, their names count from there."""
-    parts: dict[str, list[_File]] = {name: [] for name in _PERCENT}
-    tops = {_class(file) for file in files}
-    named = {_FOLDERS.get(top) for top in tops}  # None: of another name, or a picture outside
-    if None in named or "train" not in named or len(named) == 1:
-        for file in files:
-            parts[split_of(file.name)].append(file)
-        return parts
-    for file in files:
-        top, _, rest = file.name.partition("/")
-        split = _FOLDERS[top]
-        if "validation" not in named and split == "train" and split_of(rest) == "validation":
-            split = "validation"
-        parts[split].append(file._replace(name=rest))
-    return parts
-
-
-def _of_split(folder: Path, parts: dict[str, list[_File]], split: str) -> list[_File]:
-    if not parts[split]:
-        counts = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
-        raise DataNotFound(
-            f"no picture for {split!r} among the {sum(map(len, parts.values()))} in data_dir {folder} "
-            f"({counts}; by a hash of the names, or by folders train, val and test): add pictures; "
-            "with a hundred, no split by the hash is empty"
-        )
-    return parts[split]
-
-
-def _classes(files: list[_File]) -> list[str]:
-    """Return the sorted sub-folders with pictures; none if a picture lies outside all of them."""
-    return sorted({_class(file) for file in files}) if all("/" in f.name for f in files) else []
-
-
-def _class(file: _File) -> str:
-    return file.name.partition("/")[0]
-
-
-def _fingerprint(files: list[_File], image_shape: tuple[int, int, int], classes: list[str]) -> str:
+def _fingerprint(
+    files: list[folders.File], image_shape: tuple[int, int, int], classes: list[str]
+) -> str:
     digest = hashlib.sha256(f"{_VERSION} {tuple(image_shape)}\n".encode())
     digest.update(os.fsencode("\0".join(classes) + "\n"))
     for file in files:
@@ -267,11 +166,11 @@ def _fingerprint(files: list[_File], image_shape: tuple[int, int, int], classes:
 
 
 def _decode(
-    files: list[_File], split: str, image_shape: tuple[int, int, int]
-) -> tuple[np.ndarray, list[_File], list[str]]:
+    files: list[folders.File], split: str, image_shape: tuple[int, int, int]
+) -> tuple[np.ndarray, list[folders.File], list[str]]:
     """Return the images that can be used, their files, and a line about each of the others."""
     images = np.empty((len(files), *image_shape), np.uint8)
-    kept: list[_File] = []
+    kept: list[folders.File] = []
     skipped = []
     # Pillow releases Python's lock while it decodes and resizes, so threads are enough. Its
     # warnings about odd files, once each, would come in between.
