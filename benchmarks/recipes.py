@@ -4,7 +4,7 @@ Shows in which fields a run's configuration differs from the first's, the minute
 only, and how good its weights for use are: the negative ELBO on validation, that on as many
 training images, and the gap between the two with its standard error. The weights are those that
 evaluate.py measures: of the checkpoint that is best on validation, their moving average where it is
-kept. Runs of different images, likelihoods or numbers of updates are refused.
+kept; with --raw never that. Runs of different images, likelihoods or numbers of updates are refused.
 """
 
 import json
@@ -23,6 +23,7 @@ from draw_jax.data import splits
 from draw_jax.evaluation import passes
 from draw_jax.model import build
 from draw_jax.runs import checkpoint, directory, metrics, stored
+from draw_jax.runs.leaves import unflatten
 from draw_jax.system import cli, devices
 from draw_jax.system.counting import Counting
 
@@ -33,6 +34,7 @@ _IMAGES = flags.DEFINE_integer(
     "Only the first N images of both splits; default: all of validation, and as many of training",
     lower_bound=1,
 )
+_RAW = flags.DEFINE_boolean("raw", False, "The trained weights, in place of their EMA")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data lies, if not as in the runs")
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "Original files, in place of a download")
 flags.declare_key_flag("json")
@@ -75,9 +77,13 @@ def main() -> int:
     print(measuring.table(names, [row(figure) for figure in figures]))
     print(
         f"\nnats an image and standard errors, of the first {counts['validation']:,} images of "
-        f"validation and {counts['train']:,} of training"
+        f"validation and {counts['train']:,} of training{', without the EMA' * _RAW.value}"
     )
-    shared = {"images": counts, "device": measuring.device_name(jax.device_count())}
+    shared = {
+        "images": counts,
+        "raw": _RAW.value,
+        "device": measuring.device_name(jax.device_count()),
+    }
     measuring.write_json({"rows": figures} | shared)
     return 0
 
@@ -174,6 +180,9 @@ def losses(run: Run, images: Images) -> dict[str, float]:
     """
     _, model, variables, step = checkpoint.load_with_step(run.path)
     assert step is not None  # a run has checkpoints
+    if _RAW.value:
+        leaves = stored.read(run.path / "checkpoints", step, ["params"])["params"]
+        variables = {"params": unflatten(leaves, variables["params"], str(run.path))}
     found: dict[str, float] = {"checkpoint": step}
     prepare = splits.preparation(run.config.data.binarization)
     key = build.keys(run.config.seed).evaluate

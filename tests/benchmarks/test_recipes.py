@@ -31,7 +31,7 @@ def recipes():
 def command(recipes):
     """Returns run(*flags) -> the exit code."""
     yield lambda *words: (recipes.flags.FLAGS(["recipes", *map(str, words)]), recipes.main())[1]
-    for name in ("workdirs", "images", "data_dir", "json"):
+    for name in ("workdirs", "images", "data_dir", "json", "raw"):
         recipes.flags.FLAGS[name].unparse()
 
 
@@ -123,6 +123,12 @@ def test_a_row_tells_what_differs_and_what_the_weights_for_use_are_worth(
     assert lines[2].startswith("| none ") and " 8 |  0.0533 |                 4 |" in lines[2]
     assert lines[3].startswith("| `seed=3`, `train.learning_rate=0.005` |")
     assert lines[-1].endswith("of the first 30 images of validation and 30 of training")
+
+    assert command(f"--workdirs={runs[0]}", "--images=30", f"--json={file}", "--raw") == 0
+    ((raw,), config) = json.loads(file.read_text())["rows"], configs[0]
+    told = loss_of(config, weights(config, 104), "validation", 30, prepare)
+    assert (raw["validation"], raw["checkpoint"]) == (pytest.approx(told[0], rel=1e-6), 4)
+    assert capsys.readouterr().out.endswith("and 30 of training, without the EMA\n")
 
 
 def test_all_of_validation_and_as_many_training_images_are_measured(recipes, tmp_path):
