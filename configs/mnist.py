@@ -44,6 +44,8 @@ def get_config() -> ConfigDict:
     config.model.privy = True  # whether the encoder is given the decoder's output, eq. 5
     config.model.encoder_input = "both"  # image and error image; error = that alone
     config.model.recurrent_init = "normal"  # LSTMs' first weights of h_{t-1}; or orthogonal
+    config.model.forget_bias = 1.0  # LSTMs' first bias of the forget gates
+    config.model.scan_rows = 0  # the first windows run over the image in so many rows; 0 = stay
 
     config.train = ConfigDict()
     config.train.batch_size = 100  # images per update, over all devices

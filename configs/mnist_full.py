@@ -42,6 +42,8 @@ def get_config() -> ConfigDict:
     config.model.privy = True
     config.model.encoder_input = "both"
     config.model.recurrent_init = "normal"
+    config.model.forget_bias = 1.0
+    config.model.scan_rows = 0
 
     config.train = ConfigDict()
     config.train.batch_size = 100

@@ -304,8 +304,13 @@ def test_cifar10_is_table_3_of_the_paper_and_bits_have_the_likelihood_and_sizes_
         "model.time_steps": 32,
         "model.read_size": 8,
         "model.write_size": 8,
-        "model.read_sigma": 2.0,
-        "model.write_sigma": 2.0,
+        "model.read_delta": 0.3,
+        "model.read_sigma": 0.8,
+        "model.write_delta": 0.3,
+        "model.write_sigma": 0.8,
+        "model.encoder_input": "error",
+        "model.forget_bias": -2.0,
+        "model.scan_rows": 8,
     }
 
 

@@ -12,9 +12,11 @@ import numpy as np
 
 from draw_jax.model import attention, likelihood, losses
 from draw_jax.model.gradients.layers import WHOLE_FLOAT32
-from draw_jax.model.layers import LSTM, Linear, Share
+from draw_jax.model.layers import LSTM, NORMAL, Linear, Share
 
 _FLOAT32 = jnp.float32
+# Of a scan's first windows: how far their centres go, in halves of the image around its middle.
+_REACH = 0.73
 
 
 class State(NamedTuple):
@@ -42,6 +44,7 @@ class DrawCell(nn.Module):
     """One time step of DRAW. Its fields are those of `Draw`, but for the last, `reader`."""
 
     image_shape: tuple[int, int, int]
+    time_steps: int
     enc_size: int
     dec_size: int
     latent_size: int
@@ -58,6 +61,8 @@ class DrawCell(nn.Module):
     privy: bool
     encoder_input: str
     recurrent_init: str
+    forget_bias: float
+    scan_rows: int
     # Images [B, H, W, 1 or 2 C] -> r_t [B, any]; None = as they are.
     reader: nn.Module | None = None
 
@@ -67,10 +72,16 @@ class DrawCell(nn.Module):
         self.canvas_0 = self.param("canvas_0", self._first_canvas, self.canvas_shape, _FLOAT32)
         self.h_enc_0 = self.param("h_enc_0", zeros, (self.enc_size,), _FLOAT32)
         self.cell_enc_0 = self.param("cell_enc_0", zeros, (self.enc_size,), _FLOAT32)
-        self.h_dec_0 = self.param("h_dec_0", zeros, (self.dec_size,), _FLOAT32)
-        self.cell_dec_0 = self.param("cell_dec_0", zeros, (self.dec_size,), _FLOAT32)
-        self.encoder = LSTM(self.enc_size, self.dtype, self.recurrent_init)
-        self.decoder = LSTM(self.dec_size, self.dtype, self.recurrent_init)
+        # Of a scan, the decoder's clocks: one for the columns of its path, one for its rows.
+        down_and_up = 2.0 * self.time_steps
+        clocks = (down_and_up / self.scan_rows, down_and_up) if self.scan_rows else ()
+        self.encoder = LSTM(self.enc_size, self.dtype, self.recurrent_init, self.forget_bias)
+        self.decoder = decoder = LSTM(
+            self.dec_size, self.dtype, self.recurrent_init, self.forget_bias, clocks
+        )
+        h_dec, cell_dec = (jnp.asarray(first, _FLOAT32) for first in decoder.first_state())
+        self.h_dec_0 = self.param("h_dec_0", lambda key: h_dec)
+        self.cell_dec_0 = self.param("cell_dec_0", lambda key: cell_dec)
         self.posterior = Linear(2 * self.latent_size, self.dtype)
         # Everything that is linear in h_dec is one product: what to write (eq. 18 or 28), where
         # to write it and where to read next (eq. 21 twice).
@@ -84,11 +95,21 @@ class DrawCell(nn.Module):
             ]
         )
         self._splits = [patch, patch + (5 if self.write_size else 0)]
+
+        def kernels(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+            kernel: jax.Array = NORMAL(key, shape, dtype)
+            for first, lead in zip(self._splits, (0, 1), strict=True):  # of writing, of reading
+                for axis in range(len(clocks)):  # g~_x, g~_y
+                    path = _REACH * decoder.clock_weights(axis, lead)
+                    kernel = kernel.at[:, first + axis].set(jnp.asarray(path, dtype))
+            return kernel
+
         # Windows are in pixels: fewer bits would move them enough to turn the gradient.
         self.heads = Linear(
             len(bias),
             WHOLE_FLOAT32 if self.read_size or self.write_size else self.dtype,
             lambda key, shape, dtype: jnp.asarray(bias, dtype),
+            kernels,
         )
 
     @property

@@ -19,6 +19,8 @@ from draw_jax.model.gradients import unroll
 from draw_jax.model.layers import check_fields, check_images
 from draw_jax.model.task import Task, Terms, Variables
 
+_GREATEST_FORGET_BIAS = 20.0  # beyond which a gate neither opens nor learns
+
 
 class Output(NamedTuple):
     """The per-example terms of the loss: nll + kl.sum(0) is eq. 12 for one sample of z."""
@@ -54,6 +56,8 @@ class Draw(nn.Module):
     privy: bool = True  # whether the encoder is given h_dec, eq. 5
     encoder_input: str = "both"  # what it reads: both = image and error image, error = that alone
     recurrent_init: str = "normal"  # first weights of h_{t-1} in both LSTMs; or orthogonal
+    forget_bias: float = 1.0  # first bias of the forget gates of both LSTMs
+    scan_rows: int = 0  # rows in which the first windows run over the image; 0 = they stay
 
     def __post_init__(self) -> None:
         """Checks the fields; lists, as JSON gives them, become tuples."""
@@ -160,6 +164,31 @@ def _check_fields(draw: Draw) -> None:
     if draw.recurrent_init not in ("normal", "orthogonal"):
         raise ValueError(
             f"expected recurrent_init normal or orthogonal, got {draw.recurrent_init!r}"
+        )
+    if not abs(draw.forget_bias) <= _GREATEST_FORGET_BIAS:
+        raise ValueError(
+            f"expected forget_bias within +-{_GREATEST_FORGET_BIAS}, got {draw.forget_bias}"
+        )
+    if draw.scan_rows:
+        _check_scan(draw)
+
+
+def _check_scan(draw: Draw) -> None:
+    """Raises ValueError if the first windows cannot run over the image."""
+    most = (draw.time_steps - 1) // 2  # a row then takes more than 2 steps
+    if not 0 < draw.scan_rows <= most:
+        raise ValueError(
+            f"expected scan_rows 0, or 1 to (time_steps - 1) / 2 = {most}, got {draw.scan_rows}"
+        )
+    if not (draw.read_size and draw.write_size):
+        raise ValueError(
+            f"expected scan_rows 0 without attention, got {draw.scan_rows} with read_size "
+            f"{draw.read_size} and write_size {draw.write_size}"
+        )
+    if draw.dec_size < 4:
+        raise ValueError(
+            f"expected dec_size >= 4 with scan_rows {draw.scan_rows}, as the path takes four "
+            f"units, got {draw.dec_size}"
         )
 
 

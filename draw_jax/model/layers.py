@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from draw_jax.model.gradients.layers import (
     gate_activations,
@@ -18,7 +19,7 @@ from draw_jax.model.gradients.layers import (
 from draw_jax.model.gradients.unroll import INPUTS, PERTURBATIONS, RESULTS, Rows, Told, View
 
 _FLOAT32 = jnp.float32
-_NORMAL = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+NORMAL = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 class Share(NamedTuple):
@@ -34,7 +35,7 @@ class Linear(nn.Module):
     features: int
     dtype: str = "float32"
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
-    kernel_init: nn.initializers.Initializer = _NORMAL
+    kernel_init: nn.initializers.Initializer = NORMAL
     gates: bool = False  # whether L(x) are an LSTM's gates, and their activations the result
 
     @nn.compact
@@ -84,31 +85,79 @@ class Linear(nn.Module):
         return Share(product(given, rows.of(kernel), self.dtype), View(others.of(kernel), others))
 
 
+# A clock is the last pair of an LSTM's units, or the pair before it, and so on: (c, s) turns by an
+# angle w at each step, as forget gates of cos w hold each and the other's output enters by sin w.
+# The gain makes up for the two tanh on that way: (h_c, h_s) keeps a length of about 0.75.
+_CLOCK_GAIN, _CLOCK_LENGTH, _GATE_OPEN = 1.3, 0.75, 6.0
+
+
 class LSTM(nn.Module):
     """A long short-term memory with forget gates, all four gates from one product."""
 
     size: int
     dtype: str = "float32"
     recurrent_init: str = "normal"  # of h_{t-1}'s weights; or orthogonal (arXiv 1312.6120)
+    forget_bias: float = 1.0  # first bias of the forget gates: sigma(it) of a cell stays at a step
+    clocks: tuple[float, ...] = ()  # periods, > 4 steps, of pairs of units that oscillate at first
 
     def setup(self) -> None:
         """Makes the linear map that gives the gates."""
 
-        def forget_gates_open(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-            return jnp.zeros(shape, dtype).at[self.size : 2 * self.size].set(1.0)
+        def biases(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+            bias = np.zeros((4, self.size))  # i, f, o, g
+            bias[1] = self.forget_bias
+            for pair, angle in self._turns():
+                cosine = math.cos(angle)
+                forget = math.log(cosine / (1 - cosine))
+                bias[:, pair] = np.array([[_GATE_OPEN, forget, _GATE_OPEN, 0]]).T
+            return jnp.asarray(bias.reshape(shape), dtype)
 
         def orthogonal_rows(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
             """Returns a kernel whose last rows, h_{t-1}'s, are orthogonal for each gate."""
             orthogonal = nn.initializers.orthogonal()
             keys = jax.random.split(key, 5)
             gates = [orthogonal(each, (self.size, self.size), dtype) for each in keys[1:]]
-            kernel: jax.Array = _NORMAL(keys[0], shape, dtype)
+            kernel: jax.Array = NORMAL(keys[0], shape, dtype)
             return kernel.at[-self.size :].set(jnp.concatenate(gates, axis=1))
 
-        kernel_init = orthogonal_rows if self.recurrent_init == "orthogonal" else _NORMAL
-        self.gates = Linear(
-            4 * self.size, self.dtype, forget_gates_open, kernel_init=kernel_init, gates=True
-        )
+        drawn = orthogonal_rows if self.recurrent_init == "orthogonal" else NORMAL
+
+        def kernels(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+            kernel: jax.Array = drawn(key, shape, dtype)
+            gates = kernel.reshape(-1, 4, self.size)  # i, f, o, g
+            h_tm1 = shape[0] - self.size  # its first row
+            for (c, s), angle in self._turns():
+                weight = _CLOCK_GAIN * math.sin(angle)
+                gates = gates.at[:, :, jnp.array([c, s])].set(0)  # nothing disturbs them at first
+                gates = gates.at[h_tm1 + s, 3, c].set(-weight).at[h_tm1 + c, 3, s].set(weight)
+            return gates.reshape(shape)
+
+        self.gates = Linear(4 * self.size, self.dtype, biases, kernel_init=kernels, gates=True)
+
+    def _turns(self) -> list[tuple[list[int], float]]:
+        """Returns each clock's two units and its angle per step, radians."""
+        pairs = [[self.size - 2 * n, self.size - 2 * n + 1] for n in range(1, len(self.clocks) + 1)]
+        return [(pair, 2 * math.pi / t) for pair, t in zip(pairs, self.clocks, strict=True)]
+
+    def first_state(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns h and the cell state before the first step, each [size]: 0, but clocks at -c."""
+        h, cell = np.zeros(self.size), np.zeros(self.size)
+        for (c, _), _ in self._turns():
+            h[c], cell[c] = -_CLOCK_LENGTH, -math.atanh(_CLOCK_LENGTH)
+        return h, cell
+
+    def clock_weights(self, clock: int, lead: int) -> np.ndarray:
+        """Returns weights [size] of h_t for which a clock runs as -cos, from -1 to 1 and back.
+
+        Args:
+            clock: which of `clocks`.
+            lead: steps that the result is ahead of h_t.
+        """
+        (c, s), angle = self._turns()[clock]
+        weights = np.zeros(self.size)
+        weights[c] = math.cos(lead * angle) / _CLOCK_LENGTH
+        weights[s] = -math.sin(lead * angle) / _CLOCK_LENGTH
+        return weights
 
     def __call__(
         self,

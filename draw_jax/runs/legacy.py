@@ -19,7 +19,12 @@ _ALL = _LATER | {
     "train.max_rollbacks": 3,
     "train.rollback_rate": 0.5,
 }
-_MODELS = {"model.canvas_log_scale": -2.0, "model.recurrent_init": "normal"} | _LATER
+_FIRST_WEIGHTS = {
+    "model.recurrent_init": "normal",
+    "model.forget_bias": 1.0,
+    "model.scan_rows": 0,
+}
+_MODELS = {"model.canvas_log_scale": -2.0} | _FIRST_WEIGHTS | _LATER
 VALUES: dict[str, dict[str, Any]] = {
     "draw": {
         "model.unroll": 1,
@@ -27,8 +32,8 @@ VALUES: dict[str, dict[str, Any]] = {
         "model.canvas_log_scale": -2.0,
         "model.privy": True,
         "model.encoder_input": "both",
-        "model.recurrent_init": "normal",
     }
+    | _FIRST_WEIGHTS
     | _ALL,
     "classifier": _ALL,
     "convnet": _ALL,

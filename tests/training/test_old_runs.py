@@ -53,6 +53,8 @@ def test_a_legacy_value_is_compared_as_any_other():
         "privy": True,
         "encoder_input": "both",
         "recurrent_init": "normal",
+        "forget_bias": 1.0,
+        "scan_rows": 0,
     }
     assert old == {"kind": "draw", "model": {"time_steps": 2}}  # untouched
     assert legacy.filled({"kind": "other", "model": {}}) == {"kind": "other", "model": {}}
@@ -69,10 +71,19 @@ def test_a_field_that_is_no_more_is_left_out_where_the_run_did_without_it():
 @pytest.mark.parametrize(
     ("name", "lacking"),
     [
-        ("mnist", ("data.resize", "train.free_bits", "model.recurrent_init")),
-        ("study_model_1", ("data.resize", "train.free_bits", "model.recurrent_init")),
-        ("study_model_2", ("data.resize", "train.free_bits", "model.recurrent_init")),
-        ("study_model_3", ("data.resize", "train.free_bits", "model.recurrent_init")),
+        ("mnist", ("data.resize", "train.free_bits", "model.recurrent_init", "model.scan_rows")),
+        (
+            "study_model_1",
+            ("data.resize", "train.free_bits", "model.recurrent_init", "model.scan_rows"),
+        ),
+        (
+            "study_model_2",
+            ("data.resize", "train.free_bits", "model.recurrent_init", "model.scan_rows"),
+        ),
+        (
+            "study_model_3",
+            ("data.resize", "train.free_bits", "model.recurrent_init", "model.scan_rows"),
+        ),
         ("cluttered_mnist", ("data.resize", "train.free_bits")),
         ("cluttered_mnist_convnet", ("data.resize", "train.free_bits")),
         ("cluttered_mnist_ram", ("data.resize", "train.free_bits")),
