@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
     config.model.write_sigma = 0.8
     config.model.encoder_input = "error"
     config.model.forget_bias = -2.0
-    config.model.scan_rows = 8
+    config.model.scan_rows = 4
     config.train.learning_rate = 2e-3
     config.train.warmup_steps = 200
     config.train.num_steps = 25_000

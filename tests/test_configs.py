@@ -310,7 +310,7 @@ def test_cifar10_is_table_3_of_the_paper_and_bits_have_the_likelihood_and_sizes_
         "model.write_sigma": 0.8,
         "model.encoder_input": "error",
         "model.forget_bias": -2.0,
-        "model.scan_rows": 8,
+        "model.scan_rows": 4,
     }
 
 
