@@ -85,14 +85,17 @@ class Linear(nn.Module):
         return Share(product(given, rows.of(kernel), self.dtype), View(others.of(kernel), others))
 
 
-# A clock is the last pair of an LSTM's units, or the pair before it, and so on: (c, s) turns by an
-# angle w at each step, as forget gates of cos w hold each and the other's output enters by sin w.
-# The gain makes up for the two tanh on that way: (h_c, h_s) keeps a length of about 0.75.
 _CLOCK_GAIN, _CLOCK_LENGTH, _GATE_OPEN = 1.3, 0.75, 6.0
 
 
 class LSTM(nn.Module):
-    """A long short-term memory with forget gates, all four gates from one product."""
+    """A long short-term memory with forget gates, all four gates from one product.
+
+    With `clocks`, its last units oscillate at first, in pairs (c, s), as they do in no paper: their
+    gates i and o are open, whatever the input; forget gates of cos w hold each of a pair, and the
+    other's output enters it by sin w, so that it turns by the angle w at each step. A gain makes up for
+    the two tanh on that way and keeps (h_c, h_s) at a length of about 0.75. Training may change it all.
+    """
 
     size: int
     dtype: str = "float32"
