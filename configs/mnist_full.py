@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.batch_size = 100
     config.train.num_steps = 100_000
-    config.train.learning_rate = 2e-3
+    config.train.learning_rate = 3e-3
     config.train.warmup_steps = 500
     config.train.decay_steps = 100_000
     config.train.final_learning_rate = 0.02
@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
     config.train.eval_every = 1_000
     config.train.checkpoint_every = 250
     config.train.keep_checkpoints = 2
-    config.train.on_divergence = "stop"
+    config.train.on_divergence = "rollback"
     config.train.max_rollbacks = 3
     config.train.rollback_rate = 0.5
     config.train.init_from = ""
