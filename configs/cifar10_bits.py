@@ -35,6 +35,6 @@ def get_config() -> ConfigDict:
     config.model.scan_rows = 4
     config.train.learning_rate = 2e-3
     config.train.warmup_steps = 200
-    config.train.num_steps = 25_000
-    config.train.decay_steps = 25_000
+    config.train.num_steps = 16_000
+    config.train.decay_steps = 16_000
     return config
