@@ -67,7 +67,7 @@ def test_help_has_the_commands_flags_each_once(runs, name):
 
 def test_weights_are_listed_and_their_cards_printed(runs):
     assert (runs["models"].returncode, runs["models"].stderr) == (0, "")
-    assert runs["models"].stdout.startswith("cluttered_mnist ")
+    assert runs["models"].stdout.startswith("cifar10_bits ")
     assert runs["models mnist"].stdout.startswith("# mnist")
     names = sorted(
         card.parent.name for card in (ROOT / "draw_jax" / "pretrained").glob("*/card.md")
@@ -100,7 +100,7 @@ def test_commands_can_be_called_more_than_once_in_one_process(capsys, monkeypatc
     assert models.command(["draw-jax models"]) == 0  # the name before does not stay
     assert filters.command(["draw-jax filters", "no.png"]) == 1
     printed = capsys.readouterr()
-    assert printed.out.startswith("cluttered_mnist ") and printed.err.count("error: ") == 2
+    assert printed.out.startswith("cifar10_bits ") and printed.err.count("error: ") == 2
 
 
 @pytest.mark.parametrize("in_thread", [pytest.param(False, marks=pytest.mark.slow), True])
