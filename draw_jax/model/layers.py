@@ -100,7 +100,7 @@ class LSTM(nn.Module):
     size: int
     dtype: str = "float32"
     recurrent_init: str = "normal"  # of h_{t-1}'s weights; or orthogonal (arXiv 1312.6120)
-    forget_bias: float = 1.0  # first bias of the forget gates: sigma(it) of a cell stays at a step
+    forget_bias: float = 1.0  # first bias of the forget gates; below 0, a step keeps little
     clocks: tuple[float, ...] = ()  # periods, > 4 steps, of pairs of units that oscillate at first
 
     def setup(self) -> None:
