@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from draw_jax.model import attention, likelihood, losses
+from draw_jax.model import attention, gradients, likelihood, losses
 from draw_jax.model.gradients.layers import WHOLE_FLOAT32
 from draw_jax.model.layers import LSTM, NORMAL, Linear, Share
 
@@ -63,6 +63,7 @@ class DrawCell(nn.Module):
     recurrent_init: str
     forget_bias: float
     scan_rows: int
+    state_clip_norm: float
     # Images [B, H, W, 1 or 2 C] -> r_t [B, any]; None = as they are.
     reader: nn.Module | None = None
 
@@ -177,6 +178,7 @@ class DrawCell(nn.Module):
             features: of the images, also given to the encoder, [B, K]; None for none.
             share: of images and features, from the method `share`; None = made here.
         """
+        state = self._clipped(state)
         x_err = likelihood.named(self.likelihood).error_image(x, state.canvas)  # eq. 3
         known = share is not None and self._reads_image_whole
         r, read_window = self._read(None if known else x, x_err, state.read_raw)  # eq. 4
@@ -204,6 +206,16 @@ class DrawCell(nn.Module):
         canvas = state.canvas + written  # eq. 8
         state = state._replace(canvas=canvas, h_dec=h_dec, cell_dec=cell_dec, read_raw=read_raw)
         return state, Trace(canvas, None, write_window, None, None)
+
+    def _clipped(self, state: State) -> State:
+        """Returns the state, with the gradients w.r.t. the LSTMs' state clipped, image by image."""
+        if not self.state_clip_norm:
+            return state
+        names = ("h_enc", "cell_enc", "h_dec", "cell_dec")
+        clip = gradients.clip_gradient
+        return state._replace(
+            **{name: clip(getattr(state, name), self.state_clip_norm) for name in names}
+        )
 
     def _heads(self, h_dec: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Returns patch [B, N N C k or H W C k], write_raw [B, 5 or 0] and read_raw [B, 5 or 0]."""

@@ -11,6 +11,7 @@ _LATER = {  # than all the kinds
     "train.kl_warmup_steps": 0,
     "train.free_bits": 0.0,
     "train.importance_samples": 1,
+    "train.window_rate": 1.0,
 }
 _ALL = _LATER | {
     "data.grey": False,
@@ -19,12 +20,13 @@ _ALL = _LATER | {
     "train.max_rollbacks": 3,
     "train.rollback_rate": 0.5,
 }
-_FIRST_WEIGHTS = {
+_DRAWERS = {
     "model.recurrent_init": "normal",
     "model.forget_bias": 1.0,
     "model.scan_rows": 0,
+    "model.state_clip_norm": 0.0,
 }
-_MODELS = {"model.canvas_log_scale": -2.0} | _FIRST_WEIGHTS | _LATER
+_MODELS = {"model.canvas_log_scale": -2.0} | _DRAWERS | _LATER
 VALUES: dict[str, dict[str, Any]] = {
     "draw": {
         "model.unroll": 1,
@@ -33,7 +35,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "model.privy": True,
         "model.encoder_input": "both",
     }
-    | _FIRST_WEIGHTS
+    | _DRAWERS
     | _ALL,
     "classifier": _ALL,
     "convnet": _ALL,

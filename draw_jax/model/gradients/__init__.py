@@ -12,6 +12,7 @@ functions of arrays, so the gradient itself has derivatives in either mode: `jax
 Equation numbers are those of Gregor et al. 2015, arXiv 1502.04623.
 """
 
+from draw_jax.model.gradients.layers import clip_gradient as clip_gradient
 from draw_jax.model.gradients.layers import error_image as error_image
 from draw_jax.model.gradients.layers import gate_activations as gate_activations
 from draw_jax.model.gradients.layers import lstm_step as lstm_step

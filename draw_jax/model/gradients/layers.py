@@ -177,6 +177,33 @@ def _per_gate(packed: jax.Array, ifo: float, g: float) -> np.ndarray:
     return factors.reshape((1,) * (packed.ndim - 1) + (-1,))
 
 
+def clip_gradient(x: jax.Array, highest: float) -> jax.Array:
+    """Returns x; the gradient w.r.t. each example's x is scaled down to a norm of `highest` at most.
+
+    For a loss that is a mean over the examples: the norm is that of the example's own loss, which
+    is B times its share. (Graves 2013, arXiv 1308.0850, clips such gradients by element.)
+
+    Args:
+        x: [B, K].
+        highest: above 0, in units of the loss by units of x.
+    """
+    return _clip_gradient(x, highest)
+
+
+def _clip_gradient_fwd(x, highest):
+    return x, None
+
+
+def _clip_gradient_bwd(highest, _, d_x):
+    least = jnp.finfo(d_x.dtype).tiny  # the root has no derivative at 0
+    squares = jnp.maximum(jnp.square(d_x).sum(axis=-1, keepdims=True), least)
+    norms = len(d_x) * jnp.sqrt(squares)
+    return (jnp.where(norms <= highest, d_x, d_x * (highest / norms)),)
+
+
+_clip_gradient = with_gradient(_clip_gradient_fwd, _clip_gradient_bwd, static=(1,))
+
+
 # --- a linear map whose result is known, in the backward loop of `unroll`
 
 
