@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
     config.model.recurrent_init = "normal"  # LSTMs' first weights of h_{t-1}; or orthogonal
     config.model.forget_bias = 1.0  # LSTMs' first bias of the forget gates
     config.model.scan_rows = 0  # the first windows run over the image in so many rows; 0 = stay
+    config.model.window_init_scale = 1.0  # first weights that move windows, times this
     config.model.state_clip_norm = 0.0  # of an image's gradient w.r.t. each LSTM state; 0 = none
 
     config.train = ConfigDict()
@@ -53,7 +54,6 @@ def get_config() -> ConfigDict:
     config.train.num_steps = 5_000  # updates
     config.train.cpu_devices = 0  # that share a batch on a CPU; 0 = a core each, if they divide it
     config.train.learning_rate = 3e-3  # Adam's, after the warm-up
-    config.train.window_rate = 1.0  # learning rate of where the windows go, as a fraction of that
     config.train.warmup_steps = 200  # updates of linear rise from 0
     config.train.decay_steps = 5_000  # updates until a cosine has fallen to its end; 0 = constant
     config.train.final_learning_rate = 0.02  # the cosine's end, as a fraction of learning_rate

@@ -63,6 +63,7 @@ class DrawCell(nn.Module):
     recurrent_init: str
     forget_bias: float
     scan_rows: int
+    window_init_scale: float
     state_clip_norm: float
     # Images [B, H, W, 1 or 2 C] -> r_t [B, any]; None = as they are.
     reader: nn.Module | None = None
@@ -99,6 +100,7 @@ class DrawCell(nn.Module):
 
         def kernels(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
             kernel: jax.Array = NORMAL(key, shape, dtype)
+            kernel = kernel.at[:, patch:].multiply(self.window_init_scale)
             for first, lead in zip(self._splits, (0, 1), strict=True):  # of writing, of reading
                 for axis in range(len(clocks)):  # g~_x, g~_y
                     path = _REACH * decoder.clock_weights(axis, lead)

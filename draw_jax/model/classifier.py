@@ -176,8 +176,7 @@ def task(model: GlimpseClassifier) -> Task:
     pixels = math.prod(model.image_shape)
     glimpse = model.scales * (model.read_size**2 + 2 * model.read_size * sum(model.image_shape[:2]))
     kept = pixels + model.time_steps * (glimpse + 6 * model.lstm_size)
-    whole = of_classes(model, model.classes, loss_terms, evaluation_terms, kept)
-    return whole._replace(window_outputs=5)
+    return of_classes(model, model.classes, loss_terms, evaluation_terms, kept)
 
 
 def of_classes(

@@ -58,6 +58,7 @@ class Draw(nn.Module):
     recurrent_init: str = "normal"  # first weights of h_{t-1} in both LSTMs; or orthogonal
     forget_bias: float = 1.0  # first bias of the forget gates of both LSTMs
     scan_rows: int = 0  # rows in which the first windows run over the image; 0 = they stay
+    window_init_scale: float = 1.0  # first weights that move windows, times this; 0 = they stay
     state_clip_norm: float = 0.0  # of an image's gradient w.r.t. each LSTM state; 0 = no clipping
 
     def __post_init__(self) -> None:
@@ -170,8 +171,9 @@ def _check_fields(draw: Draw) -> None:
         raise ValueError(
             f"expected forget_bias within +-{_GREATEST_FORGET_BIAS}, got {draw.forget_bias}"
         )
-    if not 0 <= draw.state_clip_norm < math.inf:
-        raise ValueError(f"expected state_clip_norm >= 0, finite, got {draw.state_clip_norm}")
+    for name in ("window_init_scale", "state_clip_norm"):
+        if not 0 <= getattr(draw, name) < math.inf:
+            raise ValueError(f"expected {name} >= 0, finite, got {getattr(draw, name)}")
     if draw.scan_rows:
         _check_scan(draw)
 
@@ -239,7 +241,6 @@ def task(model: Draw) -> Task:
         lower_is_better=True,
         columns=("elbo_loss", "nll", "kl", *(("bits_per_dim",) if in_bits else ())),
         floats_kept=_floats_kept(model),
-        window_outputs=sum(5 for size in (model.write_size, model.read_size) if size),
         bits=_BITS if in_bits else (),
     )
 

@@ -11,7 +11,6 @@ _LATER = {  # than all the kinds
     "train.kl_warmup_steps": 0,
     "train.free_bits": 0.0,
     "train.importance_samples": 1,
-    "train.window_rate": 1.0,
 }
 _ALL = _LATER | {
     "data.grey": False,
@@ -24,6 +23,7 @@ _DRAWERS = {
     "model.recurrent_init": "normal",
     "model.forget_bias": 1.0,
     "model.scan_rows": 0,
+    "model.window_init_scale": 1.0,
     "model.state_clip_norm": 0.0,
 }
 _MODELS = {"model.canvas_log_scale": -2.0} | _DRAWERS | _LATER

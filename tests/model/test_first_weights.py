@@ -56,6 +56,32 @@ def test_without_a_scan_the_windows_begin_in_the_middle_and_follow_z(tiny):
     assert np.abs(windows.g_x - 16.5).mean() < 3 and np.ptp(windows.g_x, axis=1).min() > 0
 
 
+def test_the_first_windows_move_by_the_scale(tiny):
+    fields = SCAN | {"scan_rows": 0}
+    whole, quarter, still = (
+        list(path(tiny, **fields, window_init_scale=scale)) for scale in (1.0, 0.25, 0.0)
+    )
+    # Of the first step, whose h_dec is the same for all scales, of writing.
+    moves = whole[0].g_x[0] - 16.5
+    assert np.abs(moves).min() > 1e-3
+    np.testing.assert_allclose(quarter[0].g_x[0] - 16.5, 0.25 * moves, rtol=1e-3, atol=1e-5)
+    growth = np.log(whole[0].delta[0] / still[0].delta[0])
+    assert np.abs(growth).min() > 1e-4
+    np.testing.assert_allclose(
+        np.log(quarter[0].delta[0] / still[0].delta[0]), 0.25 * growth, rtol=1e-2, atol=1e-5
+    )
+    for windows in still:
+        for field in windows:
+            np.testing.assert_array_equal(field, np.broadcast_to(field[0, 0], field.shape))
+        np.testing.assert_allclose(windows.g_x, 16.5)
+
+
+def test_a_scan_stays_on_its_path_whatever_the_scale(tiny):
+    first, second = (list(path(tiny, **SCAN, window_init_scale=scale)) for scale in (1.0, 0.0))
+    for one, other in zip(first, second, strict=True):
+        assert np.abs(one.g_x - other.g_x).max() < 1 and np.ptp(other.g_x) > 10
+
+
 def test_the_first_forget_gates_are_those_of_the_field(tiny, key):
     for fields, expected in (({}, 1.0), ({"forget_bias": -2.0}, -2.0)):
         _, variables = tiny(initialised=True, **fields)

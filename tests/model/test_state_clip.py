@@ -101,6 +101,7 @@ def test_the_clipped_gradient_of_every_row_by_hand():
 
 
 @pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan")])
-def test_a_norm_that_cannot_be_is_named(tiny, value):
-    with pytest.raises(ValueError, match="expected state_clip_norm >= 0, finite, got"):
-        tiny(state_clip_norm=value)
+@pytest.mark.parametrize("name", ["state_clip_norm", "window_init_scale"])
+def test_a_number_that_cannot_be_is_named(tiny, name, value):
+    with pytest.raises(ValueError, match=f"expected {name} >= 0, finite, got {value}"):
+        tiny(**{name: value})
