@@ -54,6 +54,7 @@ def get_config() -> ConfigDict:
     config.train.num_steps = 5_000  # updates
     config.train.cpu_devices = 0  # that share a batch on a CPU; 0 = a core each, if they divide it
     config.train.learning_rate = 3e-3  # Adam's, after the warm-up
+    config.train.window_rate = 1.0  # learning rate of where the windows go, as a fraction of that
     config.train.warmup_steps = 200  # updates of linear rise from 0
     config.train.decay_steps = 5_000  # updates until a cosine has fallen to its end; 0 = constant
     config.train.final_learning_rate = 0.02  # the cosine's end, as a fraction of learning_rate

@@ -51,6 +51,7 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 100
     config.train.num_steps = 100_000
     config.train.learning_rate = 3e-3
+    config.train.window_rate = 1.0
     config.train.warmup_steps = 500
     config.train.decay_steps = 100_000
     config.train.final_learning_rate = 0.02

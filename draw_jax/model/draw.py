@@ -241,6 +241,7 @@ def task(model: Draw) -> Task:
         lower_is_better=True,
         columns=("elbo_loss", "nll", "kl", *(("bits_per_dim",) if in_bits else ())),
         floats_kept=_floats_kept(model),
+        window_outputs=sum(5 for size in (model.write_size, model.read_size) if size),
         bits=_BITS if in_bits else (),
     )
 

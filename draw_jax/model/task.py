@@ -50,6 +50,8 @@ class Task(NamedTuple):
     columns: tuple[str, ...]  # what progress, evaluation and reports show first
     floats_kept: int  # about as many as an update keeps per example for the backward pass
     classes: int = 0  # labels are 0..classes-1; 0: labels are not used
+    # Outputs of the linear map `heads`, the last ones, from which windows are made (eq. 21); 0: none.
+    window_outputs: int = 0
     # (name, what it is of): nats of an image that are also reported in bits per dimension
     bits: tuple[tuple[str, str], ...] = ()
 

@@ -11,6 +11,7 @@ _LATER = {  # than all the kinds
     "train.kl_warmup_steps": 0,
     "train.free_bits": 0.0,
     "train.importance_samples": 1,
+    "train.window_rate": 1.0,
 }
 _ALL = _LATER | {
     "data.grey": False,

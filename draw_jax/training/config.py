@@ -52,6 +52,7 @@ _WHOLE = {  # field -> least value
 }
 _REAL = (
     "train.learning_rate",
+    "train.window_rate",
     "train.clip_norm",
     "train.final_learning_rate",
     "train.weight_decay",
@@ -105,7 +106,8 @@ def check(config: ConfigDict) -> Task:
     _expect(few, config, "train.cpu_devices", f"at most {_MOST_DEVICES:,}")
     for name in ("clip_norm", "final_learning_rate", "weight_decay", "free_bits"):
         _expect(0 <= train[name] < math.inf, config, f"train.{name}", ">= 0, finite")
-    _expect(0 < train.learning_rate < math.inf, config, "train.learning_rate", "> 0, finite")
+    for name in ("learning_rate", "window_rate"):
+        _expect(0 < train[name] < math.inf, config, f"train.{name}", "> 0, finite")
     for name in ("average_decay", "adam_b2"):
         _expect(0 <= train[name] < 1, config, f"train.{name}", "0 or more and below 1")
     _expect(0 < train.rollback_rate <= 1, config, "train.rollback_rate", "above 0, at most 1")

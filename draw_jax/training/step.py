@@ -85,6 +85,23 @@ def learning_rate(train: ConfigDict) -> optax.Schedule:
     return optax.join_schedules([warmup, after], [train.warmup_steps])
 
 
+def _slow_windows(updates: Any, outputs: int, rate: float) -> Any:
+    """Returns updates with those of the weights that make windows (eq. 21) times `rate`.
+
+    Args:
+        updates: of all weights.
+        outputs: how many of the last outputs of the map `heads` are a window's parameters.
+        rate: any number.
+    """
+
+    def slowed(path: Any, update: jax.Array) -> jax.Array:
+        if not outputs or "heads" not in [part.key for part in path]:
+            return update
+        return update.at[..., -outputs:].multiply(rate)
+
+    return jax.tree_util.tree_map_with_path(slowed, updates)
+
+
 def initial_state(model: Model, key: jax.Array, train: ConfigDict) -> TrainState:
     """Returns the state before the first update."""
     params = jax.jit(build.initial_variables, static_argnums=0)(model, key)["params"]
@@ -104,6 +121,7 @@ def make_update(task: Task, config: ConfigDict, key: jax.Array) -> Update:
     optimizer = make_optimizer(config.train)
     schedule = learning_rate(config.train)
     loss_and_means = objective.make(task, config.train)
+    window_rate = float(config.train.window_rate)
 
     def update(state: TrainState, step: jax.Array, batch: Batch) -> tuple[TrainState, Metrics]:
         x_key, noise_key = jax.random.split(jax.random.fold_in(key, step))
@@ -115,6 +133,8 @@ def make_update(task: Task, config: ConfigDict, key: jax.Array) -> Update:
 
         gradients, means = jax.grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        if window_rate != 1:
+            updates = _slow_windows(updates, task.window_outputs, window_rate)
         if state.rate is not None:
             updates = jax.tree.map(lambda u: u * state.rate, updates)
         params = optax.apply_updates(state.params, updates)
