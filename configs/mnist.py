@@ -34,8 +34,10 @@ def get_config() -> ConfigDict:
     config.model.write_size = 5  # N of the write window; 0 = no attention
     config.model.read_delta = 0.2  # first read window: stride, 1 = covers the image
     config.model.read_sigma = 2.0  # first read window: standard deviation of a filter, pixels
+    config.model.read_gamma = 1.0  # first read window: what is read is multiplied by it
     config.model.write_delta = 0.25  # first write window: stride, 1 = covers the image
     config.model.write_sigma = 0.8  # first write window: standard deviation of a filter, pixels
+    config.model.write_gamma = 1.0  # first write window: what is written is divided by it
     config.model.canvas_bias = -2.0  # first value of the learned c_0: logit of the mean pixel
     config.model.canvas_log_scale = -2.0  # discretized_logistic: first log-scale; bias = the mean
     config.model.dtype = "float32"  # of the matrix products' operands: float32 or bfloat16

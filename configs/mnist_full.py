@@ -32,8 +32,10 @@ def get_config() -> ConfigDict:
     config.model.write_size = 5
     config.model.read_delta = 0.2
     config.model.read_sigma = 2.0
+    config.model.read_gamma = 1.0
     config.model.write_delta = 0.25
     config.model.write_sigma = 0.8
+    config.model.write_gamma = 1.0
     config.model.canvas_bias = -2.0
     config.model.canvas_log_scale = -2.0
     config.model.dtype = "float32"

@@ -197,14 +197,15 @@ def summary(
     }
 
 
-def raw_bias(delta: float, sigma: float) -> list[float]:
-    """Returns eq. 21's five values of a centred window with gamma 1.
+def raw_bias(delta: float, sigma: float, gamma: float = 1.0) -> list[float]:
+    """Returns eq. 21's five values of a centred window.
 
     Args:
         delta: delta~ of eq. 24, > 0, no unit; 1 = covers the image.
         sigma: of each filter, > 0, pixels.
+        gamma: by which what is read is multiplied, and what is written divided, > 0.
     """
-    return [0.0, 0.0, 2 * math.log(sigma), math.log(delta), 0.0]
+    return [0.0, 0.0, 2 * math.log(sigma), math.log(delta), math.log(gamma)]
 
 
 def _check_glimpse_size(glimpse_size: int) -> None:

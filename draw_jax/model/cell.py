@@ -52,8 +52,10 @@ class DrawCell(nn.Module):
     write_size: int
     read_delta: float
     read_sigma: float
+    read_gamma: float
     write_delta: float
     write_sigma: float
+    write_gamma: float
     canvas_bias: float
     canvas_log_scale: float
     dtype: str
@@ -89,12 +91,10 @@ class DrawCell(nn.Module):
         # to write it and where to read next (eq. 21 twice).
         height, width, channels = self.canvas_shape
         patch = (self.write_size or height) * (self.write_size or width) * channels
+        write = attention.raw_bias(self.write_delta, self.write_sigma, self.write_gamma)
+        read = attention.raw_bias(self.read_delta, self.read_sigma, self.read_gamma)
         bias = np.concatenate(
-            [
-                np.zeros(patch),
-                attention.raw_bias(self.write_delta, self.write_sigma) if self.write_size else [],
-                attention.raw_bias(self.read_delta, self.read_sigma) if self.read_size else [],
-            ]
+            [np.zeros(patch), write if self.write_size else [], read if self.read_size else []]
         )
         self._splits = [patch, patch + (5 if self.write_size else 0)]
 

@@ -46,8 +46,10 @@ class Draw(nn.Module):
     write_size: int  # N of the writer; 0 = no attention, eq. 18
     read_delta: float = 1.0  # first read window: delta~ of eq. 24, 1 = covers the image
     read_sigma: float = 1.0  # first read window: sigma, pixels
+    read_gamma: float = 1.0  # first read window: gamma, by which a patch is multiplied
     write_delta: float = 1.0  # first write window: delta~ of eq. 24
     write_sigma: float = 1.0  # first write window: sigma, pixels
+    write_gamma: float = 1.0  # first write window: gamma, by which a patch is divided
     canvas_bias: float = 0.0  # first value of the learned c_0: logits, or means in [0, 1]
     dtype: str = "float32"  # of the products' operands; float32 or bfloat16
     unroll: int = 1  # time steps in one pass of the compiled loop: speed only
@@ -152,8 +154,8 @@ class Draw(nn.Module):
 def _check_fields(draw: Draw) -> None:
     """Raises ValueError naming the first invalid field."""
     sizes = ("time_steps", "enc_size", "dec_size", "latent_size", "unroll")
-    first_windows = ("read_delta", "read_sigma", "write_delta", "write_sigma")
-    check_fields(draw, dict.fromkeys(sizes, 1), positive=first_windows)
+    windows = [f"{way}_{name}" for way in ("read", "write") for name in ("delta", "sigma", "gamma")]
+    check_fields(draw, dict.fromkeys(sizes, 1), positive=windows)
     for name in ("read_size", "write_size"):
         if getattr(draw, name) < 0 or getattr(draw, name) == 1:
             raise ValueError(

@@ -24,6 +24,8 @@ _DRAWERS = {
     "model.recurrent_init": "normal",
     "model.forget_bias": 1.0,
     "model.scan_rows": 0,
+    "model.read_gamma": 1.0,
+    "model.write_gamma": 1.0,
     "model.window_init_scale": 1.0,
     "model.state_clip_norm": 0.0,
 }

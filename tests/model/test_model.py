@@ -417,17 +417,18 @@ def test_initial_parameters(tiny):
 def test_the_first_windows_are_the_configured_ones(tiny):
     fields = {"read_delta": 0.3, "read_sigma": 2.5, "write_delta": 0.5, "write_sigma": 0.7}
     fields |= {"image_shape": (9, 12, 1), "read_size": 3, "write_size": 5}
+    fields |= {"read_gamma": 8.0, "write_gamma": 0.2}
     model, variables = tiny(initialised=True, **fields)
     variables = jax.tree.map_with_path(
         lambda path, a: 0 * a if path[-1].key == "kernel" else a, variables
     )
     x, eps = make_inputs(model)
     trace = infer(model, variables, x, eps).trace
-    for windows, delta, sigma in (
-        (trace.read_windows, 0.3 * 11 / 2, 2.5),
-        (trace.write_windows, 0.5 * 11 / 4, 0.7),
+    for windows, delta, sigma, gamma in (
+        (trace.read_windows, 0.3 * 11 / 2, 2.5, 8.0),
+        (trace.write_windows, 0.5 * 11 / 4, 0.7, 0.2),
     ):
-        expected = attention.Window(6.5, 5.0, sigma**2, delta, 1.0)
+        expected = attention.Window(6.5, 5.0, sigma**2, delta, gamma)
         for field, value in zip(windows, expected, strict=True):
             np.testing.assert_allclose(field, np.full((T, B), value), rtol=1e-5)
     _, variables = tiny(
@@ -533,6 +534,8 @@ def test_new_data_of_the_same_shape_compiles_nothing(tiny):
         ("read_sigma", 0.0),
         ("write_delta", -1.0),
         ("write_sigma", float("nan")),
+        ("read_gamma", 0.0),
+        ("write_gamma", -0.1),
         ("image_shape", (7, 5)),
         ("image_shape", (7, 0, 1)),
         ("dtype", "float16"),

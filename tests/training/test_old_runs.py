@@ -55,6 +55,8 @@ def test_a_legacy_value_is_compared_as_any_other():
         "recurrent_init": "normal",
         "forget_bias": 1.0,
         "scan_rows": 0,
+        "read_gamma": 1.0,
+        "write_gamma": 1.0,
         "window_init_scale": 1.0,
         "state_clip_norm": 0.0,
     }
