@@ -3,11 +3,13 @@
     python train.py --config=configs/mnist_two_digits.py
 
 Not yet trained as it stands. The shipped weights have 11,000 updates of 100 images in three stages
-at falling rates, about 100 minutes of one AMD EPYC (Zen 4) core in bfloat16, without
-the first gammas, window_init_scale, state_clip_norm and window_rate: 244.31 nats (negative ELBO,
-test). Its loss jumped at 2e-3 and at 1e-3. The paper gives no sizes for it. Those here are of a
-public re-run, but for T (64, there 96: an update takes two thirds of the time); the first windows
-were the best of seven pairs that were tried for 500 updates with 32 steps.
+at falling rates, about 100 minutes of one AMD EPYC (Zen 4) core in bfloat16: 244.31 nats (negative
+ELBO, test). They began with gammas of 1, without window_init_scale, state_clip_norm and window_rate,
+and the loss jumped at 2e-3 and at 1e-3; docs/recipes.md has what each of the fields does.
+
+The paper gives no sizes for it. Those here are of a public re-run, but for T (64, there 96: an update
+takes two thirds of the time); the first windows were the best of seven pairs that were tried for 500
+updates with 32 steps.
 """
 
 from ml_collections import ConfigDict
