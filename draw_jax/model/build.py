@@ -99,8 +99,9 @@ def task(model: Model) -> Task:
     return tasks[type(model)](model)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def initial_variables(model: Model, key: jax.Array) -> Variables:
-    """Returns {"params": ...} as initialised from a key; small inputs, jit it."""
+    """Returns {"params": ...} as initialised from a key."""
     x = jnp.zeros((1, *model.image_shape))
     if isinstance(model, Draw):
         return model.init(key, x, jnp.zeros((1, 1, model.latent_size)))
@@ -111,7 +112,7 @@ def initial_variables(model: Model, key: jax.Array) -> Variables:
 
 def shapes(model: Model) -> Any:
     """Returns {"params": ...} of a model as jax.ShapeDtypeStruct, without computing anything."""
-    return jax.eval_shape(lambda key: initial_variables(model, key), jax.random.key(0))
+    return initial_variables.eval_shape(model, jax.random.key(0))  # traced once for both
 
 
 class Keys(NamedTuple):

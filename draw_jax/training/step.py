@@ -104,7 +104,7 @@ def _slow_windows(updates: Any, outputs: int, rate: float) -> Any:
 
 def initial_state(model: Model, key: jax.Array, train: ConfigDict) -> TrainState:
     """Returns the state before the first update."""
-    params = jax.jit(build.initial_variables, static_argnums=0)(model, key)["params"]
+    params = build.initial_variables(model, key)["params"]
     average = jax.tree.map(jnp.copy, params) if train.average_decay else None
     return TrainState(params, average, make_optimizer(train).init(params))
 

@@ -1,10 +1,12 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from draw_jax.data import splits
 from draw_jax.data.interface import ArraySplit
+from draw_jax.data.sets import digits
 from tests.data.helpers import REAL_DATA, WHERE, colours, config, store
 
 
@@ -86,6 +88,19 @@ def test_digits_look_like_the_scans():
     for image, label in zip(small, split.labels, strict=True):
         error = np.abs(scans.images * 255 / 16 - image).mean((1, 2))
         assert error.min() < 20 and scans.target[error.argmin()] == label
+
+
+@pytest.mark.parametrize("lacking", [False, True])
+def test_digits_are_all_of_scikit_learns_wherever_its_file_is(lacking, tmp_path, monkeypatch):
+    from sklearn.datasets import load_digits
+
+    if lacking:
+        nowhere = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+        monkeypatch.setattr(digits, "find_spec", lambda name: nowhere)
+    theirs = load_digits()
+    pixels, labels = digits.scans()
+    np.testing.assert_array_equal(pixels, theirs.images)
+    np.testing.assert_array_equal(labels, theirs.target)
 
 
 def test_unknown_splits_and_binarizations_are_named():
