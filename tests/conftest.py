@@ -22,7 +22,10 @@ settings.load_profile("draw_jax")
 
 
 # Files that take longest, begun first, so that no worker is left alone with one at the end.
-_LONGEST = ("test_resume", "test_scripts", "test_processes", "test_damage", "test_model")
+_LONGEST = (
+    *("test_devices", "test_resume", "test_scripts", "test_processes", "test_divergence"),
+    *("test_damage", "test_model"),
+)
 
 
 def pytest_collection_modifyitems(items):
