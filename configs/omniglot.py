@@ -1,4 +1,4 @@
-"""OMNIGLOT at 28x28: the sizes of binarised MNIST (Table 3) on characters of 50 alphabets.
+"""OMNIGLOT at 28x28: characters of 50 alphabets, in 32 steps with 5x5 windows.
 
     python train.py --config=configs/omniglot.py
 
@@ -13,8 +13,9 @@ literature has two protocols:
 - binarisation: dynamic, drawn anew at each update, as there.
 
 So its loss must not be compared with the published 96.50 nats of DRAW, which are of the other
-protocol. Reaches 106.36 nats (negative ELBO) on validation and 115.08 on test, whose alphabets are
-others: 97 minutes of one AMD EPYC (Zen 4) core in bfloat16, the shipped weights `omniglot`.
+protocol. The paper has no OMNIGLOT: T and the read window are ours, all else is binarised MNIST's.
+Reaches 94.68 nats (negative ELBO) on validation and 104.44 on test, whose alphabets are others: 110
+minutes of one AMD EPYC (Zen 4) core in bfloat16, the shipped weights `omniglot`.
 """
 
 from ml_collections import ConfigDict
@@ -26,11 +27,15 @@ def get_config() -> ConfigDict:
     config = mnist.get_config()
     config.data.name = "omniglot28"
     config.data.binarization = "dynamic"
+    config.model.time_steps = 32
+    config.model.read_size = 5
+    config.model.read_sigma = 1.0
     config.model.canvas_bias = -2.5  # logit of the mean pixel, 0.08
-    config.train.learning_rate = 1e-3
-    config.train.num_steps = 15_000
-    config.train.decay_steps = 15_000
+    config.train.learning_rate = 3e-3
+    config.train.num_steps = 30_000
+    config.train.decay_steps = 30_000
     config.train.warmup_steps = 500
+    config.train.on_divergence = "rollback"
     config.train.eval_every = 1_000
     config.train.checkpoint_every = 250
     return config
