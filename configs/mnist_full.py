@@ -2,8 +2,9 @@
 
     python train.py --config=configs/mnist_full.py
 
-Not trained to its end yet. Every field is set here, so that no later change to another configuration
-affects a run of days. The paper gives neither learning rate nor length.
+Not trained to its end yet: update 23,000 reaches 85.77 nats (negative ELBO) on test, the shipped
+weights `mnist`. Every field is set here, so that no later change to another configuration affects a
+run of days. The paper gives neither learning rate nor length.
 """
 
 from ml_collections import ConfigDict
