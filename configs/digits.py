@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.model.canvas_bias = -1.0
     config.train.batch_size = 64
     config.train.num_steps = 3_000
+    config.train.learning_rate = 3e-3
     config.train.decay_steps = 3_000
     config.train.warmup_steps = 100
     config.train.average_decay = 0.995

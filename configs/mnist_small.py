@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
     config.model.read_size = 5
     config.model.write_size = 5
     config.train.num_steps = 10_000
+    config.train.learning_rate = 3e-3
     config.train.decay_steps = 10_000
     config.train.eval_every = 1_000
     return config

@@ -35,7 +35,7 @@ def test_a_card_tells_what_configuration_run_and_measurements_do():
             "dimensions a step, read window 2x2, write window 5x5; 961,275 parameters."
         ),
         (
-            "Batch 100, Adam at 0.003, warmed up linearly over 200 updates, cosine decay until update 5,000, "
+            "Batch 100, Adam at 0.006, warmed up linearly over 200 updates, cosine decay until update 5,000, "
             "gradients clipped at 5; "
             "about 3.3 hours of updates alone"
         ),
@@ -135,5 +135,5 @@ def test_a_card_of_every_kind_of_model_tells_its_sizes():
 
 def test_a_weight_decay_is_told():
     text = made("mnist", **{"train.weight_decay": 0.01, "train.warmup_steps": 0})
-    told = "AdamW at 0.003, cosine decay until update 5,000, gradients clipped at 5, weight decay 0.01;"
+    told = "AdamW at 0.006, cosine decay until update 5,000, gradients clipped at 5, weight decay 0.01;"
     assert told in text
