@@ -23,8 +23,13 @@ settings.load_profile("draw_jax")
 
 # Files that take longest, begun first, so that no worker is left alone with one at the end.
 _LONGEST = (
-    *("test_devices", "test_resume", "test_scripts", "test_processes", "test_divergence"),
-    *("test_damage", "test_model"),
+    "test_devices",
+    "test_resume",
+    "test_scripts",
+    "test_processes",
+    "test_divergence",
+    "test_damage",
+    "test_model",
 )
 
 

@@ -112,7 +112,9 @@ def initial_variables(model: Model, key: jax.Array) -> Variables:
 
 def shapes(model: Model) -> Any:
     """Returns {"params": ...} of a model as jax.ShapeDtypeStruct, without computing anything."""
-    return initial_variables.eval_shape(model, jax.random.key(0))  # traced once for both
+    return initial_variables.eval_shape(
+        model, jax.random.key(0)
+    )  # whose trace JAX keeps for a call
 
 
 class Keys(NamedTuple):
