@@ -112,9 +112,8 @@ def initial_variables(model: Model, key: jax.Array) -> Variables:
 
 def shapes(model: Model) -> Any:
     """Returns {"params": ...} of a model as jax.ShapeDtypeStruct, without computing anything."""
-    return initial_variables.eval_shape(
-        model, jax.random.key(0)
-    )  # whose trace JAX keeps for a call
+    # JAX keeps the trace for a later call.
+    return initial_variables.eval_shape(model, jax.random.key(0))
 
 
 class Keys(NamedTuple):
