@@ -3,8 +3,9 @@
     python train.py --config=configs/mnist.py
 
 Reaches 92.87 nats (negative ELBO, validation) after its 5,000 updates, 10 epochs: 31 minutes of one
-AMD EPYC (Zen 4) core in bfloat16. The short form: mnist_full, of which the shipped weights `mnist`
-are, has 100,000. The learning rate is the best of docs/recipes.md; the paper gives none.
+AMD EPYC (Zen 4) core in bfloat16. This is the short training; the shipped weights `mnist` are of
+the long one, configs/mnist_full.py. The learning rate is the best of docs/recipes.md; the paper
+gives none.
 """
 
 from ml_collections import ConfigDict
