@@ -49,7 +49,8 @@ def test_a_card_tells_the_sizes_of_its_model_and_how_to_use_it(folder):
         assert text in card, text
     for kind in windows:
         size = model[f"{kind}_size"]
-        stated = rf"{kind} window\s{size}x{size}\b" if size else rf"no attention\sfor\s.*\b{kind}"
+        without = rf"no attention\sfor\s.*\b{kind[:4]}ing\b"  # as in "reading or writing"
+        stated = rf"{kind} window\s{size}x{size}\b" if size else without
         assert re.search(stated, card), kind
 
 
