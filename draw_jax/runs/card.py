@@ -108,8 +108,8 @@ def _data(config: ConfigDict, results: Sequence[dict[str, Any]]) -> list[str]:
 def _model(config: ConfigDict) -> str:
     model = config.model
     windows = [
-        f"{kind} window {size}x{size}"
-        for kind in ("read", "write")
+        f"{kind} window {size}x{size}" if size else f"no attention for {use}"
+        for kind, use in (("read", "reading"), ("write", "writing"))
         if (size := model.get(f"{kind}_size", None)) is not None
     ]
     if "enc_size" in model:

@@ -51,6 +51,12 @@ def test_a_card_tells_what_configuration_run_and_measurements_do():
         assert told in text, told
 
 
+def test_a_card_says_what_has_no_windows():
+    text = made("study_read_only", RESULT)
+    assert "read window 5x5, no attention for writing;" in text
+    assert "no attention for reading, no attention for writing;" in made("mnist_no_attention")
+
+
 def test_what_a_measurement_lacks_is_a_dash_and_its_flags_are_in_its_command():
     weighted = RESULT | {
         "images": 1_000,
