@@ -15,6 +15,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Compiling takes most of the time of these small models: XLA's optimisations are left out, but where
 # CI asks for the code that users run.
 jax.config.update("jax_disable_most_optimizations", not tests.OPTIMIZED)
+# Nor does any test read which line of Python an operation of a compiled program came from.
+jax.config.update("jax_traceback_in_locations_limit", 0)
 
 # The first example of every shape compiles, so that no deadline would hold.
 settings.register_profile("draw_jax", deadline=None)
